@@ -1,0 +1,3 @@
+module wisp.dev/tests/guests/hello
+
+go 1.21
