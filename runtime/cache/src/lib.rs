@@ -1,1 +1,140 @@
-//! TODO
+//! Compiled code, made once a node and shared by every pod that runs it.
+//!
+//! [`Cache::program`] is the only door: it takes the Wasm of a guest and gives its compiled code and facts, from the
+//! cache's folder where they are, else by one confined run of `wisp-compiler` that everyone who waits for the same
+//! program joins.
+//!
+//! - [`key`]: what an entry is called: the program's digest and everything that its code depends on.
+//! - [`store`]: the folder: written once, checked before use, bounded in size.
+//! - [`single`]: one compile at a time for a key.
+//! - [`compile`]: the confined process.
+
+mod compile;
+mod key;
+mod single;
+mod store;
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use wisp_config::Config;
+use wisp_contract::companion;
+use wisp_contract::facts::Facts;
+
+pub use compile::{COMPILER_CGROUP, Failure};
+pub use key::Key;
+use store::Store;
+
+/// The node's state that does not outlive a boot: locks, and which entries were checked since.
+const RUN: &str = "/run/wisp";
+
+/// Compiled code and what is known of it.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The code, open for reading; to be mapped.
+    pub code: File,
+    /// What the program is.
+    pub facts: Facts,
+}
+
+/// Why there is no compiled code.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Wasm cannot be read.
+    #[error("the Wasm cannot be read: {0}")]
+    Read(#[source] io::Error),
+    /// The compiler is not installed.
+    #[error(transparent)]
+    Compiler(io::Error),
+    /// The program was refused, or the compiler died.
+    #[error(transparent)]
+    Compile(#[from] Failure),
+    /// Locks or memory are not to be had.
+    #[error("compiled code cannot be kept: {0}")]
+    System(#[from] io::Error),
+}
+
+/// The node's cache.
+#[derive(Debug)]
+pub struct Cache {
+    store: Store,
+    run: PathBuf,
+    compiler: PathBuf,
+    limits: wisp_config::Compiler,
+}
+
+impl Cache {
+    /// The cache that the node's configuration names, and the compiler of this installation.
+    ///
+    /// # Errors
+    /// If the compiler is not installed.
+    pub fn of(config: &Config) -> Result<Self, Error> {
+        let compiler = companion::find("wisp-compiler").map_err(Error::Compiler)?;
+        Ok(Self::at(config, Path::new(RUN), compiler))
+    }
+
+    fn at(config: &Config, run: &Path, compiler: PathBuf) -> Self {
+        Self {
+            store: Store::new(&config.cache.path, run, config.cache.max_size.as_u64()),
+            run: run.into(),
+            compiler,
+            limits: config.compiler.clone(),
+        }
+    }
+
+    /// The compiled code of the program in `wasm`, which is read from its start.
+    ///
+    /// A cache that cannot be written, or whose folder does not let code be mapped, costs a warning and the time to
+    /// compile, never the pod.
+    ///
+    /// # Errors
+    /// [`Error`]; a program that is refused says why in one sentence.
+    pub fn program(&self, wasm: &mut File) -> Result<Compiled, Error> {
+        let key = Key::of(&key::digest(wasm).map_err(Error::Read)?, &self.compiler)?;
+        if let Some(compiled) = self.store.get(&key) {
+            return Ok(compiled);
+        }
+        // The file is the image's and may change under us: what is compiled is a copy that cannot, and the entry is
+        // called by the copy's digest.
+        let mut copy = frozen(wasm).map_err(Error::Read)?;
+        let key = Key::of(&key::digest(&mut copy).map_err(Error::Read)?, &self.compiler)?;
+        let _turn = single::turn(&self.run, &key)?;
+        if let Some(compiled) = self.store.get(&key) {
+            return Ok(compiled);
+        }
+        let compiled = compile::run(&self.compiler, &self.limits, &copy)?;
+        Ok(self.store.put(&key, compiled))
+    }
+}
+
+/// A sealed copy of a file, from its start.
+fn frozen(file: &mut File) -> io::Result<File> {
+    file.rewind()?;
+    let mut copy = File::from(memfd_create("wisp-wasm", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    io::copy(file, &mut copy)?;
+    copy.flush()?;
+    copy.rewind()?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    fcntl_add_seals(&copy, seals)?;
+    Ok(copy)
+}
+
+/// A file in memory, for what has no place on disk.
+fn in_memory(name: &str) -> io::Result<File> {
+    Ok(File::from(memfd_create(name, MemfdFlags::CLOEXEC)?))
+}
+
+/// Feeds all of `file`, from its start, to `sink`, and rewinds it.
+fn each_chunk(file: &mut File, mut sink: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    file.rewind()?;
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            read => sink(&buffer[..read])?,
+        }
+    }
+    file.rewind()
+}

@@ -1,0 +1,182 @@
+//! Control groups in the terms of the OCI spec: v1 and v2, by the cgroupfs and systemd drivers.
+//!
+//! `libcgroups` does the work; this is the one place that knows it. The driver is told by the form of `cgroupsPath`
+//! (`slice:prefix:name` is systemd's), so that no option of containerd's has to be right.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use libcgroups::common::{
+    AnyCgroupManager, CgroupConfig, CgroupManager, CgroupSetup, ControllerOpt, FreezerState,
+    create_cgroup_manager, get_cgroup_setup,
+};
+pub use libcgroups::stats::Stats;
+use libcgroups_nix::unistd::Pid;
+use oci_spec::runtime::LinuxResources;
+
+/// Where the hierarchies are mounted.
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// A failure of the kernel's, systemd's or of the path.
+#[derive(Debug, thiserror::Error)]
+#[error("cgroup {path}: {source}")]
+pub struct Error {
+    path: String,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// One control group.
+pub struct Cgroup {
+    path: PathBuf,
+    manager: AnyCgroupManager,
+}
+
+impl Cgroup {
+    /// The group of container `id` at the spec's `cgroupsPath`, or at `/wisp/ID` where the spec names none. Nothing is made
+    /// before [`Cgroup::add`].
+    ///
+    /// # Errors
+    /// If no hierarchy is mounted, or systemd does not answer.
+    pub fn of(id: &str, cgroups_path: Option<&Path>) -> Result<Self, Error> {
+        let asked = cgroups_path.map_or_else(|| Path::new("/wisp").join(id), Path::to_path_buf);
+        let systemd = is_systemd_form(&asked);
+        let v1 = !matches!(get_cgroup_setup(), Ok(CgroupSetup::Unified));
+        let path = if systemd && v1 { expand(&asked) } else { asked };
+        let manager = create_cgroup_manager(CgroupConfig {
+            cgroup_path: path.clone(),
+            systemd_cgroup: systemd && !v1,
+            container_name: id.to_owned(),
+        })
+        .map_err(|error| failure(&path, error))?;
+        Ok(Self { path, manager })
+    }
+
+    /// Moves a process into the group, which is made if it is not there.
+    ///
+    /// # Errors
+    /// The kernel's or systemd's.
+    pub fn add(&self, pid: i32) -> Result<(), Error> {
+        self.manager.add_task(Pid::from_raw(pid)).map_err(|error| failure(&self.path, error))
+    }
+
+    /// Sets the limits that `resources` names.
+    ///
+    /// # Errors
+    /// The kernel's, for a value that it does not take.
+    pub fn apply(&self, resources: &LinuxResources) -> Result<(), Error> {
+        self.manager
+            .apply(&ControllerOpt {
+                resources,
+                disable_oom_killer: false,
+                oom_score_adj: None,
+                freezer_state: None,
+            })
+            .map_err(|error| failure(&self.path, error))
+    }
+
+    /// Stops every process of the group, or lets them go on.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn freeze(&self, frozen: bool) -> Result<(), Error> {
+        let state = if frozen { FreezerState::Frozen } else { FreezerState::Thawed };
+        self.manager.freeze(state).map_err(|error| failure(&self.path, error))
+    }
+
+    /// Every process of the group and of the groups below it; none if the group is gone.
+    #[must_use]
+    pub fn pids(&self) -> Vec<i32> {
+        self.manager
+            .get_all_pids()
+            .map(|pids| pids.into_iter().map(Pid::as_raw).collect())
+            .unwrap_or_default()
+    }
+
+    /// The group's figures.
+    ///
+    /// # Errors
+    /// If the group is gone or the kernel does not tell.
+    pub fn stats(&self) -> Result<Stats, Error> {
+        self.manager.stats().map_err(|error| failure(&self.path, error))
+    }
+
+    /// Removes the group, ending what still runs in it; one that is gone already is no error.
+    ///
+    /// # Errors
+    /// If processes stay.
+    pub fn remove(&self) -> Result<(), Error> {
+        self.manager.remove().map_err(|error| failure(&self.path, error))
+    }
+}
+
+/// Whether the group that process `pid` is in is frozen.
+///
+/// # Errors
+/// If the process is gone.
+pub fn is_frozen(pid: i32) -> io::Result<bool> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    Ok(groups.lines().any(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { return false };
+        match controllers {
+            "freezer" => says(Path::new(ROOT).join("freezer"), path, "freezer.state", "FROZEN"),
+            "" => says(ROOT.into(), path, "cgroup.freeze", "1"),
+            _ => false,
+        }
+    }))
+}
+
+fn says(hierarchy: PathBuf, group: &str, file: &str, value: &str) -> bool {
+    let path = hierarchy.join(group.trim_start_matches('/')).join(file);
+    fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
+}
+
+fn failure(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error { path: path.display().to_string(), source: source.into() }
+}
+
+/// `slice:prefix:name`, as kubelet and containerd write it for systemd.
+fn is_systemd_form(path: &Path) -> bool {
+    path.to_str().is_some_and(|text| !text.starts_with('/') && text.matches(':').count() == 2)
+}
+
+/// Where systemd puts `slice:prefix:name`: `a-b.slice` is below `a.slice` (`systemd.slice(5)`).
+fn expand(path: &Path) -> PathBuf {
+    let text = path.to_string_lossy();
+    let mut parts = text.splitn(3, ':');
+    let (slice, prefix, name) =
+        (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    let slice = if slice.is_empty() { "system.slice" } else { slice };
+    let mut expanded = PathBuf::from("/");
+    let stem = slice.trim_end_matches(".slice");
+    for (end, _) in stem.match_indices('-').chain([(stem.len(), "")]).filter(|_| stem != "-") {
+        expanded.push(format!("{}.slice", &stem[..end]));
+    }
+    expanded.push(if name.ends_with(".slice") { name.to_owned() } else { format!("{prefix}-{name}.scope") });
+    expanded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_driver_is_told_by_the_form_of_the_path() {
+        assert!(is_systemd_form(Path::new("kubepods-burstable.slice:cri-containerd:abc")));
+        assert!(is_systemd_form(Path::new(":cri-containerd:abc")));
+        assert!(!is_systemd_form(Path::new("/default/abc")));
+        assert!(!is_systemd_form(Path::new("/a:b:c")));
+    }
+
+    #[test]
+    fn a_systemd_path_expands_to_the_folders_that_systemd_makes() {
+        assert_eq!(
+            expand(Path::new("kubepods-burstable-pod1.slice:cri-containerd:abc")),
+            Path::new(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-abc.scope"
+            )
+        );
+        assert_eq!(expand(Path::new(":docker:abc")), Path::new("/system.slice/docker-abc.scope"));
+    }
+}
