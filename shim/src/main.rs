@@ -1,2 +1,61 @@
-//! TODO
-fn main() {}
+//! `containerd-shim-wisp-v1`: the process between containerd and the containers of one pod. See `docs/` for users and
+//! containerd's `core/runtime/v2/README.md` for the protocol.
+
+mod args;
+mod bootstrap;
+mod bundle;
+mod cgroup;
+mod delete;
+mod entrypoint;
+mod error;
+mod info;
+mod io;
+mod logging;
+mod mount;
+mod oom;
+mod options;
+mod publisher;
+mod reaper;
+mod runtime;
+mod server;
+mod spec;
+mod stats;
+mod task;
+mod time;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+
+use crate::args::{Action, Args};
+use crate::time::timestamp;
+
+/// The name under which containerd knows the shim.
+const RUNTIME_NAME: &str = "io.containerd.wisp.v1";
+
+fn main() -> ExitCode {
+    match args::parse(std::env::args().skip(1)).map_err(|error| anyhow!(error)).and_then(|args| run(&args)) {
+        Ok(answer) => match std::io::stdout().write_all(&answer) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(error) => {
+            // containerd shows what a shim prints as the reason of its failure.
+            let _ = write!(std::io::stderr(), "{RUNTIME_NAME}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what was asked; the answer is for stdout.
+fn run(args: &Args) -> anyhow::Result<Vec<u8>> {
+    match args.action {
+        Action::Version => Ok(info::version().into_bytes()),
+        Action::Info => info::info(),
+        _ if args.namespace.is_empty() => Err(anyhow!("shim namespace cannot be empty; containerd gives it as -namespace")),
+        Action::Start => bootstrap::start(args),
+        Action::Delete => delete::delete(args),
+        Action::Serve => server::serve(args).map(|()| Vec::new()),
+    }
+}

@@ -1,0 +1,236 @@
+//! `start`: starts the shim of a container's pod, or finds the one that runs, and answers its address.
+//!
+//! containerd 2.3 and later send `BootstrapParams` on stdin and are answered in kind. Earlier ones send the runtime's
+//! options, and are answered with the bare address, which each of them understands (1.7 refuses a JSON answer of version
+//! 3, 1.6 any JSON).
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult, LogLevel};
+use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use rustix::thread::{CoreSchedulingScope, create_core_scheduling_cookie};
+use sha2::{Digest, Sha256};
+
+use crate::args::Args;
+use crate::bundle::{self, ADDRESS_FILE};
+use crate::options::Options;
+use crate::spec::Spec;
+
+/// Where shims' sockets are, unless containerd says otherwise.
+const SOCKETS: &str = "/run/containerd/s";
+/// Annotations whose value groups containers in one shim, in the order in which they count.
+const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];
+/// The most that is read of stdin.
+const MAX_INPUT: u64 = 10 << 20;
+
+/// What containerd wants of a shim, however it said so.
+#[derive(Debug, Default)]
+struct Request {
+    /// Whether it said so, and is to be answered, in `BootstrapParams`.
+    bootstrap: bool,
+    debug: bool,
+    address: String,
+    ttrpc_address: Option<String>,
+    socket_dir: Option<PathBuf>,
+    options: Any,
+}
+
+impl Request {
+    fn read(args: &Args, input: &[u8]) -> Self {
+        let legacy = || Self {
+            debug: args.debug,
+            address: args.address.clone(),
+            // The runtime's options, if anything. What cannot be read is refused by Create, which gets them too.
+            options: Any::parse_from_bytes(input).unwrap_or_default(),
+            ..Self::default()
+        };
+        // Options, too, can be read as parameters: they are meant only where they name this container.
+        match BootstrapParams::parse_from_bytes(input) {
+            Ok(params) if params.instance_id == args.id && params.namespace == args.namespace => Self::of(args, params),
+            _ => legacy(),
+        }
+    }
+
+    fn of(args: &Args, params: BootstrapParams) -> Self {
+        let known = |value: &Any| Options::knows(&value.type_url);
+        let mut values = params.extensions.into_iter().filter_map(|extension| extension.value.into_option());
+        Self {
+            bootstrap: true,
+            debug: args.debug || params.log_level.value() <= LogLevel::LOG_LEVEL_DEBUG as i32,
+            address: params.containerd_grpc_address,
+            ttrpc_address: Some(params.containerd_ttrpc_address).filter(|address| !address.is_empty()),
+            socket_dir: params.socket_dir.filter(|dir| !dir.is_empty()).map(PathBuf::from),
+            options: values.find(known).unwrap_or_default(),
+        }
+    }
+}
+
+/// Does it; the answer is what is to be printed.
+///
+/// # Errors
+/// Why no shim could be started.
+pub(crate) fn start(args: &Args) -> anyhow::Result<Vec<u8>> {
+    let mut input = Vec::new();
+    io::stdin().take(MAX_INPUT).read_to_end(&mut input).context("reading what containerd sent on stdin")?;
+    let request = Request::read(args, &input);
+    let bundle = std::env::current_dir().context("finding the bundle, which is the working directory")?;
+    let spec = Spec::read(&bundle)?;
+    let group = GROUPS.iter().find_map(|name| spec.annotations.get(*name)).unwrap_or(&args.id);
+    let folder = request.socket_dir.as_deref().unwrap_or(Path::new(SOCKETS));
+    let socket = socket_path(folder, &request.address, &args.namespace, group);
+    let address = format!("unix://{}", socket.display());
+
+    if let Some(listener) = listen(&socket).with_context(|| format!("making the shim's socket {}", socket.display()))?
+        && let Err(error) = spawn(args, &request, listener)
+    {
+        let _ = fs::remove_file(&socket);
+        return Err(error);
+    }
+    bundle::write(&bundle.join(ADDRESS_FILE), address.as_bytes()).context("writing the shim's address into the bundle")?;
+    if !request.bootstrap {
+        return Ok(address.into_bytes());
+    }
+    let result = BootstrapResult { version: 3, address, protocol: "ttrpc".to_owned(), ..BootstrapResult::default() };
+    Ok(result.write_to_bytes()?)
+}
+
+/// The address of a pod's shim; the same form for ever, so that shims of all versions find each other.
+fn socket_path(folder: &Path, containerd: &str, namespace: &str, group: &str) -> PathBuf {
+    let digest = Sha256::digest(Path::new(containerd).join(namespace).join(group).as_os_str().as_encoded_bytes());
+    folder.join(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+/// Makes the socket; `None` if a shim answers there already. A socket that nobody answers is replaced.
+fn listen(path: &Path) -> io::Result<Option<UnixListener>> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let listener = match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if UnixStream::connect(path).is_ok() {
+                return Ok(None);
+            }
+            fs::remove_file(path)?;
+            UnixListener::bind(path)?
+        }
+        other => other?,
+    };
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(Some(listener))
+}
+
+/// Starts the shim, which inherits the socket as its stdin.
+fn spawn(args: &Args, request: &Request, listener: UnixListener) -> anyhow::Result<()> {
+    let options = Options::decode(&request.options).unwrap_or_default();
+    if !options.shim_cgroup.is_empty() {
+        join_cgroup(&options.shim_cgroup).with_context(|| format!("joining the shim's cgroup {}", options.shim_cgroup))?;
+    }
+    if std::env::var_os("SCHED_CORE").is_some_and(|value| !value.is_empty()) {
+        let own = rustix::process::getpid();
+        create_core_scheduling_cookie(own, CoreSchedulingScope::ThreadGroup).context("asking for core scheduling")?;
+    }
+    // Not by its path: this binary may be replaced at any time.
+    let mut command = Command::new("/proc/self/exe");
+    std::os::unix::process::CommandExt::arg0(&mut command, std::env::args_os().next().unwrap_or_default());
+    command.args(["-namespace", &args.namespace, "-id", &args.id, "-address", &request.address]);
+    if request.debug {
+        command.arg("-debug");
+    }
+    if let Some(address) = &request.ttrpc_address {
+        command.env("TTRPC_ADDRESS", address);
+    }
+    let listener = std::os::fd::OwnedFd::from(listener);
+    command.stdin(listener).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().context("starting the shim")?;
+    Ok(())
+}
+
+/// Puts this process, and with it the shim that it starts, into a cgroup that is there.
+fn join_cgroup(cgroup: &str) -> anyhow::Result<()> {
+    let mount = Path::new("/sys/fs/cgroup");
+    let cgroup = cgroup.trim_start_matches('/');
+    let own = std::process::id().to_string();
+    if mount.join("cgroup.controllers").exists() {
+        return Ok(fs::write(mount.join(cgroup).join("cgroup.procs"), own)?);
+    }
+    let mut joined = false;
+    for controller in fs::read_dir(mount)? {
+        let procs = controller?.path().join(cgroup).join("cgroup.procs");
+        if procs.exists() {
+            fs::write(&procs, &own).with_context(|| format!("writing {}", procs.display()))?;
+            joined = true;
+        }
+    }
+    if !joined {
+        bail!("there is no such cgroup; make it before containers are started");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use containerd_shim_protos::bootstrap_api::Extension;
+    use containerd_shim_protos::protobuf::MessageField;
+
+    use super::*;
+
+    fn args() -> Args {
+        Args { namespace: "n".into(), id: "i".into(), address: "/a".into(), ..Args::default() }
+    }
+
+    #[test]
+    fn parameters_that_name_the_container_are_answered_in_kind() {
+        let options = Any { type_url: "containerd.runc.v1.Options".into(), value: vec![1], ..Any::default() };
+        let params = BootstrapParams {
+            instance_id: "i".into(),
+            namespace: "n".into(),
+            containerd_grpc_address: "/b".into(),
+            containerd_ttrpc_address: "/b.ttrpc".into(),
+            log_level: LogLevel::LOG_LEVEL_TRACE.into(),
+            socket_dir: Some("/s".into()),
+            extensions: vec![Extension { value: MessageField::some(options.clone()), ..Extension::default() }],
+            ..BootstrapParams::default()
+        };
+        let request = Request::read(&args(), &params.write_to_bytes().unwrap());
+        assert!(request.bootstrap && request.debug);
+        assert_eq!((request.address.as_str(), request.ttrpc_address.as_deref()), ("/b", Some("/b.ttrpc")));
+        assert_eq!(request.socket_dir, Some("/s".into()));
+        assert_eq!(request.options, options);
+
+        let other = BootstrapParams { instance_id: "other".into(), ..params };
+        assert!(!Request::read(&args(), &other.write_to_bytes().unwrap()).bootstrap);
+    }
+
+    #[test]
+    fn runtime_options_or_nothing_are_the_old_protocol() {
+        let options = Any { type_url: "containerd.runc.v1.Options".into(), value: vec![], ..Any::default() };
+        let request = Request::read(&args(), &options.write_to_bytes().unwrap());
+        assert!(!request.bootstrap);
+        assert_eq!((request.address.as_str(), request.options), ("/a", options));
+        assert!(!Request::read(&args(), b"").bootstrap);
+    }
+
+    #[test]
+    fn a_pods_containers_have_one_address_which_is_upstreams() {
+        let path = socket_path(Path::new("/s"), "/run/containerd/containerd.sock", "k8s.io", "pod");
+        let same = Sha256::digest(b"/run/containerd/containerd.sock/k8s.io/pod");
+        assert_eq!(path, Path::new("/s").join(same.iter().map(|byte| format!("{byte:02x}")).collect::<String>()));
+    }
+
+    #[test]
+    fn a_socket_is_taken_over_only_from_the_dead() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s/socket");
+        let listener = listen(&path).unwrap().expect("nobody is there");
+        assert!(listen(&path).unwrap().is_none(), "the first answers");
+        drop(listener);
+        assert!(listen(&path).unwrap().is_some(), "nobody answers any more");
+    }
+}

@@ -1,0 +1,137 @@
+//! Watching for OOM kills in a container: `kubectl` says `OOMKilled` only because of the event that is published here, and
+//! only if it comes before the exit's.
+//!
+//! The kernel wakes the watch through an eventfd (cgroup v1) or inotify (v2). Neither says that something was killed, v1
+//! not even that it was in this cgroup; so what counts is whether the cgroup's `oom_kill` counter has risen. It is read
+//! once more when the container has ended, so that no kill is missed or told late.
+
+use std::fs;
+use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use containerd_shim_protos::events::task::TaskOOM;
+use containerd_shim_protos::topics;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::inotify;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
+use tracing::info;
+
+use crate::cgroup::Cgroup;
+use crate::io::watched;
+use crate::publisher::Publisher;
+
+/// A watch over one container; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct OomWatch {
+    counter: Arc<Counter>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Counter {
+    id: String,
+    file: PathBuf,
+    seen: AtomicU64,
+    publisher: Publisher,
+}
+
+impl OomWatch {
+    /// Begins to watch, on the current runtime.
+    ///
+    /// # Errors
+    /// The node has no memory controller, or the cgroup is gone.
+    pub(crate) fn start(cgroup: &Cgroup, id: &str, publisher: Publisher) -> io::Result<Self> {
+        let (file, wakes) = match cgroup {
+            Cgroup::V1(folders) => {
+                let folder = folders.folder("memory").ok_or(io::ErrorKind::NotFound)?;
+                let file = folder.join("memory.oom_control");
+                let wakes = eventfd_of(folder, &file)?;
+                (file, wakes)
+            }
+            Cgroup::V2(folder) => {
+                let file = folder.join("memory.events");
+                let wakes = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+                inotify::add_watch(&wakes, &file, inotify::WatchFlags::MODIFY)?;
+                (file, wakes)
+            }
+        };
+        let seen = AtomicU64::new(kills(&file)?);
+        let counter = Arc::new(Counter { id: id.to_owned(), file, seen, publisher });
+        let task = tokio::spawn(watch(watched(wakes)?, counter.clone()));
+        Ok(Self { counter, task })
+    }
+
+    /// Publishes the kills that have not been published.
+    pub(crate) fn check(&self) {
+        self.counter.check();
+    }
+}
+
+impl Drop for OomWatch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Counter {
+    /// Whether the cgroup is still there.
+    fn check(&self) -> bool {
+        let Ok(now) = kills(&self.file) else { return false };
+        if now > self.seen.swap(now, Ordering::Relaxed) {
+            info!(id = self.id, "the kernel has killed a process of a container that was out of memory");
+            let event = TaskOOM { container_id: self.id.clone(), ..TaskOOM::default() };
+            self.publisher.publish(topics::TASK_OOM_EVENT_TOPIC, &event);
+        }
+        true
+    }
+}
+
+/// Has the kernel signal an eventfd whenever the cgroup runs out of memory. See `Documentation/admin-guide/cgroup-v1/memory.rst`, section 10.
+fn eventfd_of(folder: &Path, control: &Path) -> io::Result<OwnedFd> {
+    let wakes = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let control = fs::File::open(control)?;
+    fs::write(folder.join("cgroup.event_control"), format!("{} {}", wakes.as_raw_fd(), control.as_raw_fd()))?;
+    Ok(wakes)
+}
+
+async fn watch(wakes: AsyncFd<OwnedFd>, counter: Arc<Counter>) {
+    let mut buffer = [MaybeUninit::uninit(); 1024];
+    loop {
+        let Ok(mut ready) = wakes.readable().await else { return };
+        // What is read is only that something has happened.
+        let read = ready.try_io(|wakes| Ok(rustix::io::read(wakes, &mut buffer)?.0.len()));
+        match read {
+            Err(_would_block) => {}
+            Ok(Ok(len)) if len > 0 && counter.check() => {}
+            // The cgroup has been removed: v1 then signals for ever.
+            Ok(_) => return,
+        }
+    }
+}
+
+fn kills(file: &Path) -> io::Result<u64> {
+    let mut text = String::new();
+    fs::File::open(file)?.read_to_string(&mut text)?;
+    Ok(oom_kill(&text))
+}
+
+fn oom_kill(text: &str) -> u64 {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_count_of_kills_counts() {
+        assert_eq!(oom_kill("oom_kill_disable 1\nunder_oom 1\noom_kill 3\n"), 3);
+        assert_eq!(oom_kill("low 0\nhigh 9\nmax 12\noom 5\noom_kill 2\noom_group_kill 1\n"), 2);
+        assert_eq!(oom_kill("oom_kill_disable 0\nunder_oom 0\n"), 0);
+    }
+}

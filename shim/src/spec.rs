@@ -1,0 +1,139 @@
+//! The parts of a bundle's `config.json` that the shim reads. See the OCI runtime specification, `config.md`.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{Context, Error, Result};
+
+/// More than any real one: what is longer is not read.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// A container's configuration.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Spec {
+    /// The container's own process.
+    pub process: Process,
+    /// The root file system.
+    pub root: Root,
+    /// What is mounted in it.
+    pub mounts: Vec<Mount>,
+    /// Annotations; kubelet's and the user's.
+    pub annotations: HashMap<String, String>,
+    /// What only Linux has.
+    pub linux: Linux,
+}
+
+/// See [`Spec::process`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Process {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// `NAME=value` each.
+    pub env: Vec<String>,
+    /// The working directory.
+    pub cwd: PathBuf,
+}
+
+/// See [`Spec::root`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Root {
+    /// Absolute, or relative to the bundle.
+    pub path: PathBuf,
+}
+
+/// See [`Spec::mounts`].
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+pub(crate) struct Mount {
+    /// Where in the container.
+    pub destination: PathBuf,
+    /// What; a path for bind mounts, absolute or relative to the bundle.
+    pub source: PathBuf,
+    /// Mount options.
+    pub options: Vec<String>,
+    /// The file system's type; `bind` is one way to ask for a bind mount.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+impl Mount {
+    /// Whether the mount shows a directory or file of the node.
+    pub(crate) fn is_bind(&self) -> bool {
+        self.kind == "bind" || self.options.iter().any(|option| option == "bind" || option == "rbind")
+    }
+}
+
+/// See [`Spec::linux`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Linux {
+    /// The namespaces that the container has of its own, or joins.
+    pub namespaces: Vec<Namespace>,
+    /// A path, or `slice:prefix:name` for the systemd driver.
+    pub cgroups_path: String,
+}
+
+/// One of [`Linux::namespaces`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Namespace {
+    /// `pid`, `network`…
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The namespace to join; empty for a new one.
+    pub path: PathBuf,
+}
+
+impl Spec {
+    /// Reads the configuration of a bundle.
+    ///
+    /// # Errors
+    /// The file is not there, or is not JSON of the right form.
+    pub(crate) fn read(bundle: &Path) -> Result<Self> {
+        let path = bundle.join("config.json");
+        let file = File::open(&path).context(|| format!("opening {}", path.display()))?;
+        serde_json::from_reader(BufReader::new(file.take(MAX_BYTES)))
+            .map_err(|error| Error::invalid_argument(format!("{} is not an OCI configuration: {error}", path.display())))
+    }
+
+    /// Whether the container's processes end with its first one, because it has a pid namespace of its own.
+    pub(crate) fn has_own_pid_namespace(&self) -> bool {
+        self.linux.namespaces.iter().any(|ns| ns.kind == "pid" && ns.path.as_os_str().is_empty())
+    }
+
+    /// Whether the cgroup is to be made by systemd: its path then has the form `slice:prefix:name`.
+    pub(crate) fn has_systemd_cgroup(&self) -> bool {
+        let path = &self.linux.cgroups_path;
+        !path.starts_with('/') && path.matches(':').count() == 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: &str) -> Spec {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn the_cgroup_driver_shows_in_the_form_of_the_path() {
+        assert!(spec(r#"{"linux":{"cgroupsPath":"kubepods-pod1.slice:cri-containerd:abc"}}"#).has_systemd_cgroup());
+        assert!(!spec(r#"{"linux":{"cgroupsPath":"/default/a:b:c"}}"#).has_systemd_cgroup());
+        assert!(!spec("{}").has_systemd_cgroup());
+    }
+
+    #[test]
+    fn a_joined_pid_namespace_is_not_the_containers_own() {
+        assert!(spec(r#"{"linux":{"namespaces":[{"type":"pid"}]}}"#).has_own_pid_namespace());
+        assert!(!spec(r#"{"linux":{"namespaces":[{"type":"pid","path":"/proc/1/ns/pid"}]}}"#).has_own_pid_namespace());
+        assert!(!spec(r#"{"linux":{"namespaces":[{"type":"mount"}]}}"#).has_own_pid_namespace());
+    }
+}

@@ -1,0 +1,277 @@
+//! One container: its first process, the processes added to it, and what can be done to them.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use containerd_shim_protos::events::task::{TaskDelete, TaskExit, TaskPaused, TaskResumed, TaskStart};
+use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::topics;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::Tasks;
+use super::process::{Phase, Process, already_finished};
+use crate::bundle::{self, ExitRecord, RuntimeRecord};
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Result};
+use crate::io::Owner;
+use crate::mount;
+use crate::oom::OomWatch;
+use crate::reaper::{Exit, ExitOf};
+use crate::runtime::Runtime;
+use crate::timestamp;
+
+/// How long a container's other processes may take to end after its first one, which has killed them by ending.
+const OTHERS: Duration = Duration::from_secs(10);
+/// How long a process may take to end that has been killed.
+const KILLED: Duration = Duration::from_secs(10);
+const SIGKILL: u32 = 9;
+
+/// A container.
+#[derive(Debug)]
+pub(crate) struct Container {
+    /// Its id.
+    pub id: String,
+    /// Its bundle.
+    pub bundle: PathBuf,
+    /// Its first process.
+    pub init: Arc<Process>,
+    pub(super) runtime: Runtime,
+    pub(super) owner: Owner,
+    /// Whether the kernel kills its other processes when the first one ends.
+    pub(super) own_pid_namespace: bool,
+    pub(super) cgroup: Option<Cgroup>,
+    pub(super) oom: Option<OomWatch>,
+    /// The processes added by exec, by their ids.
+    pub(super) execs: Mutex<HashMap<String, Arc<Process>>>,
+    /// How many of them run, or are being started.
+    pub(super) running_execs: watch::Sender<usize>,
+    /// Set as soon as the first process has ended: nothing can be started any more.
+    pub(super) ended: AtomicBool,
+    /// What Stats answers when the cgroup is gone.
+    pub(super) last_stats: Mutex<Option<Any>>,
+}
+
+impl Container {
+    pub(super) fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<Process>>> {
+        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A process by its id; the empty id is the first one's.
+    pub(super) fn process(&self, exec_id: &str) -> Result<Arc<Process>> {
+        if exec_id.is_empty() {
+            return Ok(self.init.clone());
+        }
+        let found = self.execs().get(exec_id).cloned();
+        found.ok_or_else(|| Error::not_found(format!("process does not exist {exec_id}")))
+    }
+
+    /// Where a process is in its life, as containerd is told: all processes of a frozen container are frozen.
+    pub(super) fn phase(&self, process: &Process) -> Phase {
+        match self.init.phase() {
+            phase @ (Phase::Paused | Phase::Pausing) => phase,
+            _ => process.phase(),
+        }
+    }
+
+    /// Starts the first process.
+    pub(super) async fn start(&self, tasks: &Tasks) -> Result<u32> {
+        let _step = self.init.step.lock().await;
+        match self.init.phase() {
+            Phase::Created => {}
+            phase => return Err(phase.refuses("start")),
+        }
+        self.runtime.start(&self.id).await?;
+        self.init.set_phase(Phase::Running);
+        let pid = self.init.pid();
+        let event = TaskStart { container_id: self.id.clone(), pid, ..TaskStart::default() };
+        tasks.publisher.publish(topics::TASK_START_EVENT_TOPIC, &event);
+        Ok(pid)
+    }
+
+    /// Follows the first process to its end, and says that it has ended: after all its other processes, and after an OOM
+    /// kill.
+    pub(super) async fn follow(self: Arc<Self>, tasks: Arc<Tasks>, exit: ExitOf) {
+        let exit = exit.wait().await;
+        self.ended.store(true, Ordering::Relaxed);
+        let _step = self.init.step.lock().await;
+        if self.init.phase() == Phase::Paused
+            && let Err(error) = self.runtime.resume(&self.id).await
+        {
+            warn!(id = self.id, %error, "a container that ended while it was paused stays frozen");
+        }
+        if !self.own_pid_namespace
+            && let Err(error) = self.runtime.kill(&self.id, SIGKILL, true).await
+        {
+            debug!(id = self.id, %error, "the container's other processes were not killed");
+        }
+        self.others_ended().await;
+        if let Some(oom) = &self.oom {
+            oom.check();
+        }
+        self.keep_stats();
+        let pid = self.init.pid();
+        if let Err(error) = ExitRecord::new(pid, exit).write(&self.bundle) {
+            warn!(id = self.id, %error, "the exit status was not recorded");
+        }
+        self.init.stopped(exit);
+        self.publish_exit(tasks.as_ref(), &self.init, exit);
+    }
+
+    async fn others_ended(&self) {
+        let mut running = self.running_execs.subscribe();
+        if timeout(OTHERS, running.wait_for(|count| *count == 0)).await.is_err() {
+            warn!(id = self.id, "processes of a container have not ended with its first one");
+        }
+    }
+
+    pub(super) fn publish_exit(&self, tasks: &Tasks, process: &Process, exit: Exit) {
+        let event = TaskExit {
+            container_id: self.id.clone(),
+            id: process.id.clone(),
+            pid: process.pid(),
+            exit_status: exit.status,
+            exited_at: MessageField::some(timestamp(exit.at)),
+            ..TaskExit::default()
+        };
+        tasks.publisher.publish(topics::TASK_EXIT_EVENT_TOPIC, &event);
+    }
+
+    /// Sends a signal to the first process, or to all of them.
+    pub(super) async fn kill(&self, signal: u32, all: bool) -> Result<()> {
+        let phase = self.init.phase();
+        // What a runtime does beyond the signal: it reaches the other processes where the kernel does not, and a frozen
+        // process.
+        let others_too = all || (signal == SIGKILL && !self.own_pid_namespace);
+        if !others_too && matches!(phase, Phase::Created | Phase::Running) {
+            return self.init.signal(signal);
+        }
+        let _step = self.init.step.lock().await;
+        if self.ended.load(Ordering::Relaxed) || self.init.exit().is_some() {
+            return Err(already_finished());
+        }
+        self.runtime.kill(&self.id, signal, all).await.map_err(|error| {
+            let text = error.to_string().to_lowercase();
+            let gone = ["already finished", "not running", "no such process", "does not exist"];
+            if gone.iter().any(|phrase| text.contains(phrase)) { already_finished() } else { error }
+        })
+    }
+
+    /// Freezes the container.
+    pub(super) async fn pause(&self, tasks: &Tasks) -> Result<()> {
+        let _step = self.init.step.lock().await;
+        match self.init.phase() {
+            Phase::Running => {}
+            phase => return Err(phase.refuses("pause")),
+        }
+        self.init.set_phase(Phase::Pausing);
+        let paused = self.runtime.pause(&self.id).await;
+        self.init.set_phase(if paused.is_ok() { Phase::Paused } else { Phase::Running });
+        paused?;
+        let event = TaskPaused { container_id: self.id.clone(), ..TaskPaused::default() };
+        tasks.publisher.publish(topics::TASK_PAUSED_EVENT_TOPIC, &event);
+        Ok(())
+    }
+
+    /// Thaws the container.
+    pub(super) async fn resume(&self, tasks: &Tasks) -> Result<()> {
+        let _step = self.init.step.lock().await;
+        match self.init.phase() {
+            Phase::Paused => {}
+            phase => return Err(phase.refuses("resume")),
+        }
+        self.runtime.resume(&self.id).await?;
+        self.init.set_phase(Phase::Running);
+        let event = TaskResumed { container_id: self.id.clone(), ..TaskResumed::default() };
+        tasks.publisher.publish(topics::TASK_RESUMED_EVENT_TOPIC, &event);
+        Ok(())
+    }
+
+    /// Changes the container's limits; `resources` is the JSON of OCI's `LinuxResources`.
+    pub(super) async fn update(&self, resources: &[u8]) -> Result<()> {
+        let _step = self.init.step.lock().await;
+        match self.init.phase() {
+            Phase::Stopped | Phase::Deleted => Err(self.init.phase().refuses("update")),
+            _ => self.runtime.update(&self.id, resources).await,
+        }
+    }
+
+    /// The process ids of all its processes.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let from_cgroup = self.cgroup.as_ref().and_then(|cgroup| cgroup.pids().ok());
+        from_cgroup.unwrap_or_else(|| {
+            let execs = self.execs();
+            let known = std::iter::once(&self.init).chain(execs.values());
+            known.filter(|process| process.exit().is_none()).map(|process| process.pid()).filter(|pid| *pid > 0).collect()
+        })
+    }
+
+    /// What its cgroup says, or said last.
+    pub(super) fn stats(&self) -> Result<Any> {
+        let cgroup = self.cgroup.as_ref().ok_or_else(|| Error::not_found("cgroup does not exist"))?;
+        let last = || self.last_stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match cgroup.stats() {
+            Ok(stats) => Ok(stats),
+            Err(error) => last().ok_or_else(|| Error::unknown(format!("reading the cgroup's figures: {error}"))),
+        }
+    }
+
+    fn keep_stats(&self) {
+        if let Some(stats) = self.cgroup.as_ref().and_then(|cgroup| cgroup.stats().ok()) {
+            *self.last_stats.lock().unwrap_or_else(PoisonError::into_inner) = Some(stats);
+        }
+    }
+
+    /// Deletes the container, and says so. How its first process ended is the answer.
+    pub(super) async fn delete(&self, tasks: &Tasks) -> Result<Option<Exit>> {
+        let step = self.init.step.lock().await;
+        let was = self.init.phase();
+        if !matches!(was, Phase::Created | Phase::Stopped) {
+            return Err(was.refuses("delete"));
+        }
+        self.remove(was == Phase::Created).await?;
+        // The step is needed by the one who follows the process that was killed.
+        drop(step);
+        let exit = timeout(KILLED, self.init.wait()).await.ok();
+        self.init.set_phase(Phase::Deleted);
+        tasks.forget(&self.id);
+        let event = TaskDelete {
+            container_id: self.id.clone(),
+            pid: self.init.pid(),
+            exit_status: exit.map_or(0, |exit| exit.status),
+            exited_at: exit.map(|exit| timestamp(exit.at)).into(),
+            ..TaskDelete::default()
+        };
+        tasks.publisher.publish(topics::TASK_DELETE_EVENT_TOPIC, &event);
+        Ok(exit)
+    }
+
+    /// Removes everything that the container has on the node; with `force` also if it runs.
+    pub(super) async fn remove(&self, force: bool) -> Result<()> {
+        if !force && let Some(io) = self.init.take_io() {
+            io.drain().await;
+        }
+        let deleted = match self.runtime.delete(&self.id, force).await {
+            Err(error) if error.to_string().contains("does not exist") => Ok(()),
+            // A process that is still in its cgroup: its container has ended, and so must it.
+            Err(_) if !force => self.runtime.delete(&self.id, true).await,
+            other => other,
+        };
+        if let Some(io) = self.init.take_io() {
+            io.drain().await;
+        }
+        let unmounted = mount::unmount_all(&self.bundle.join("rootfs"));
+        deleted.map_err(|error| error.context("failed to delete task"))?;
+        unmounted.map_err(|error| Error::unknown(format!("failed rootfs umount: {error}")))?;
+        RuntimeRecord::remove(&self.bundle);
+        // It goes with the bundle anyway.
+        let _ = fs::remove_file(self.bundle.join(bundle::PID_FILE));
+        Ok(())
+    }
+}
