@@ -1,1 +1,28 @@
-//! TODO
+//! The harness of the tests that cross a process.
+//!
+//! - [`site`]: where the binaries, servers and guests are; a sentence for each that is missing.
+//! - [`image`]: OCI images, made here and imported by `ctr`.
+//! - [`space`]: private namespaces, so that a test's servers see neither the machine's network nor its `/run`.
+//! - [`bed`]: one containerd in a space; [`task`]: one container under it; [`client`] and [`events`]: its API.
+//! - [`bundle`]: an OCI bundle and `wisp-runtime` as a command line.
+//! - [`net`]: clients and servers inside a space.
+//! - [`leaks`]: what is left on the machine.
+//! - [`memo`]: what is made once; [`process`]: children with a bound.
+//! - [`suite`]: from a table of cases to a test binary.
+
+pub mod bed;
+pub mod bundle;
+pub mod client;
+pub mod events;
+pub mod image;
+pub mod leaks;
+pub mod memo;
+pub mod net;
+pub mod process;
+pub mod site;
+pub mod space;
+pub mod suite;
+pub mod task;
+
+/// What a case answers.
+pub type Outcome = anyhow::Result<()>;

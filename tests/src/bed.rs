@@ -1,0 +1,299 @@
+//! One containerd of one version in a space of its own.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::client::Client;
+use crate::events::Events;
+use crate::image::Image;
+use crate::memo::Memo;
+use crate::process::{self, Finished};
+use crate::space::{Cache, Space};
+use crate::{leaks, site};
+
+/// The image that holds every guest, each under `/` with its file's name.
+pub const GUESTS: &str = "wisp.test/guests:1";
+/// How long one `ctr` command may take.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// A containerd that runs.
+#[derive(Debug)]
+pub struct Bed {
+    /// Its version, for messages: where it was upgraded, that of the start.
+    pub version: &'static str,
+    /// The containerd namespace that its containers are in.
+    pub namespace: String,
+    /// The private namespaces that it runs in.
+    pub space: Space,
+    /// The folder of its root, state, socket and logs.
+    pub folder: PathBuf,
+    daemon: Mutex<Option<(Child, &'static str)>>,
+    events: OnceLock<Events>,
+    images: Memo<()>,
+    counter: AtomicU32,
+}
+
+impl Bed {
+    /// Starts a containerd whose cache of compiled code is this run's, which all its beds share.
+    ///
+    /// # Errors
+    /// One sentence with what is missing or did not start.
+    pub fn start(version: &'static str) -> Result<Arc<Self>> {
+        Self::start_with(version, Cache::Folder(site::run_folder()?.join("cache")), None)
+    }
+
+    /// Starts a containerd with a cache and a node configuration of its own.
+    ///
+    /// # Errors
+    /// One sentence with what is missing or did not start.
+    pub fn start_with(version: &'static str, cache: Cache, config: Option<String>) -> Result<Arc<Self>> {
+        static BEDS: AtomicU32 = AtomicU32::new(1);
+        let name = format!("{}-{}", version.replace('.', ""), BEDS.fetch_add(1, Ordering::Relaxed));
+        let bed = Self {
+            version,
+            namespace: format!("{}-{name}", site::run_name()),
+            space: Space::new(cache, config)?,
+            folder: site::run_folder()?.join(&name),
+            daemon: Mutex::new(None),
+            events: OnceLock::new(),
+            images: Memo::new(),
+            counter: AtomicU32::new(1),
+        };
+        fs::create_dir_all(bed.folder.join("logs"))?;
+        let bed = Arc::new(bed);
+        remember(&bed);
+        bed.launch(version)?;
+        Ok(bed)
+    }
+
+    /// Starts its containerd (again), in whatever version.
+    ///
+    /// # Errors
+    /// Where it is missing, or answers nothing for half a minute.
+    pub fn launch(&self, version: &'static str) -> Result<()> {
+        let config = self.folder.join(format!("config-{version}.toml"));
+        fs::write(&config, self.config(version))?;
+        let log = File::options().create(true).append(true).open(self.folder.join("containerd.log"))?;
+        let mut command = self.space.command(site::server(version, "containerd")?);
+        command.arg("--config").arg(&config).env("PATH", self.path(version)?);
+        command.env("WISP_TESTS_BED", &self.namespace);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut child = process::spawn_lasting(command).context("starting containerd")?;
+        let start = Instant::now();
+        while let Err(error) = self.client() {
+            if child.try_wait()?.is_some() || start.elapsed() > Duration::from_secs(30) {
+                let _ = child.kill();
+                bail!("containerd {version} does not answer ({error}): {}", self.log_tail(""));
+            }
+            thread::sleep(Duration::from_millis(20)); // nothing tells that a socket appears
+        }
+        *lock(&self.daemon) = Some((child, version));
+        self.events
+            .get_or_init(|| Events::new(self.socket(), self.namespace.clone()))
+            .ready(Duration::from_secs(10))
+    }
+
+    /// Stops its containerd with `signal`, and waits for its end; the tasks run on.
+    ///
+    /// # Errors
+    /// Where it does not run or does not end.
+    pub fn stop(&self, signal: Signal) -> Result<()> {
+        let (mut child, _) = lock(&self.daemon).take().context("containerd is not running")?;
+        kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
+        if process::wait(&mut child, LIMIT)?.is_none() {
+            child.kill()?;
+            bail!("containerd did not end on {signal}");
+        }
+        Ok(())
+    }
+
+    /// The process id of its containerd.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        lock(&self.daemon).as_ref().map(|(child, _)| child.id()).context("containerd is not running")
+    }
+
+    fn config(&self, version: &str) -> String {
+        let cri = match version {
+            "1.6" | "1.7" => r#""io.containerd.grpc.v1.cri""#,
+            _ => {
+                r#""io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime""#
+            }
+        };
+        let folder = self.folder.display();
+        format!(
+            "version = 2\nroot = \"{folder}/root\"\nstate = \"{folder}/state\"\ndisabled_plugins = [{cri}]\n\
+             [grpc]\naddress = \"{}\"\n[debug]\nlevel = \"debug\"\n",
+            self.socket().display()
+        )
+    }
+
+    /// The `PATH` of containerd: this build of Wisp, then its own version's programs, then the machine's.
+    fn path(&self, version: &str) -> Result<String> {
+        let mut folders = Vec::new();
+        if env::var_os("WISP_TESTS_WITHOUT_WISP").is_none() {
+            folders.push(site::binary("containerd-shim-wisp-v1")?);
+        }
+        folders.push(site::server(version, "containerd")?);
+        folders.push(site::server("2.4", "runc")?); // only that of 1.6 brings its own
+        let folders = folders.iter().filter_map(|path| path.parent()).map(|path| path.display().to_string());
+        Ok(folders.chain(["/usr/sbin:/usr/bin:/sbin:/bin".to_owned()]).collect::<Vec<_>>().join(":"))
+    }
+
+    fn socket(&self) -> PathBuf {
+        // Short: a socket's path may have 107 characters.
+        self.folder.join("c.sock")
+    }
+
+    /// A client of its API.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub fn client(&self) -> Result<Client> {
+        Client::connect(&self.socket(), &self.namespace)
+    }
+
+    /// What it has published since its start.
+    ///
+    /// # Panics
+    /// Never: a bed is handed out only after its start.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        self.events.get_or_init(|| Events::new(self.socket(), self.namespace.clone()))
+    }
+
+    /// `ctr` with these arguments, to be started.
+    ///
+    /// # Errors
+    /// Where `ctr` is missing.
+    pub fn ctr_command(&self, args: &[&str]) -> Result<Command> {
+        let version = lock(&self.daemon).as_ref().map_or(self.version, |(_, version)| version);
+        let mut command = self.space.command(site::server(version, "ctr")?);
+        command.arg("--address").arg(self.socket()).args(["--namespace", &self.namespace]).args(args);
+        Ok(command)
+    }
+
+    /// Runs `ctr` with these arguments to its end.
+    ///
+    /// # Errors
+    /// Where it does not start or end; that it fails is an answer.
+    pub fn ctr(&self, args: &[&str]) -> Result<Finished> {
+        process::run(&mut self.ctr_command(args)?, LIMIT)
+    }
+
+    /// Imports an image, once.
+    ///
+    /// # Errors
+    /// What `ctr` said.
+    pub fn import(&self, image: &Image, flags: &[&str]) -> Result<()> {
+        self.images.get(image.name(), || {
+            let archive = self.folder.join(format!("{}.tar", image.name().replace(['/', ':'], "_")));
+            image.write(&archive)?;
+            let path = archive.display().to_string();
+            let args = [&["images", "import"], flags, &[path.as_str()]].concat();
+            self.ctr(&args)?.success().with_context(|| format!("importing {}", image.name()))?;
+            Ok(fs::remove_file(archive)?)
+        })
+    }
+
+    /// Imports the image of all guests, once.
+    ///
+    /// # Errors
+    /// Where a guest is missing.
+    pub fn import_guests(&self) -> Result<&'static str> {
+        let mut image = Image::new(GUESTS)
+            .config("Entrypoint", json!(["/rust-0.2.wasm"]))
+            .config("Env", json!(["PATH=/bin", "FROM_IMAGE=yes"]))
+            .folder("/tmp", 0o1777)
+            .file("/data/greeting.txt", "a file of the image\n")
+            .link("/link-to-proc", "/proc");
+        let all = ["rust-0.1.wasm", "rust-0.2.wasm", "rust-0.3.wasm", "c.wasm", "go.wasm", "native"];
+        for guest in all.into_iter().chain(["http-0.2.wasm", "http-0.3.wasm", "http-js.wasm"]) {
+            image = image.file_of(&format!("/{guest}"), site::guest(guest)?);
+        }
+        self.import(&image, &[])?;
+        Ok(GUESTS)
+    }
+
+    /// A new container id that says what it is for.
+    #[must_use]
+    pub fn id(&self, hint: &str) -> String {
+        format!("{hint}-{}", self.counter.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The last lines of its log that mention `text`.
+    #[must_use]
+    pub fn log_tail(&self, text: &str) -> String {
+        let log = fs::read_to_string(self.folder.join("containerd.log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(text)).collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    /// Ends everything that was started here; what is still there afterwards is in [`leaks`].
+    pub fn end(&self) {
+        if let Some((mut child, _)) = lock(&self.daemon).take() {
+            let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+            if !matches!(process::wait(&mut child, Duration::from_secs(20)), Ok(Some(_))) {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+        leaks::sweep(&self.namespace, &self.folder);
+    }
+}
+
+/// Every bed of this process, for the end.
+static ALL: Mutex<Vec<Arc<Bed>>> = Mutex::new(Vec::new());
+
+fn remember(bed: &Arc<Bed>) {
+    lock(&ALL).push(Arc::clone(bed));
+}
+
+/// Every bed that was started.
+#[must_use]
+pub fn all() -> Vec<Arc<Bed>> {
+    lock(&ALL).clone()
+}
+
+/// The bed of a version that cases share, started when first asked for.
+///
+/// # Errors
+/// Why it could not be started, each time.
+pub fn shared(version: &'static str) -> Result<Arc<Bed>> {
+    static SHARED: Memo<Arc<Bed>> = Memo::new();
+    SHARED.get(version, || Bed::start(version))
+}
+
+/// A case that panicked has left the data as good as any.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Asks until there is an answer, for what no event tells.
+///
+/// # Errors
+/// What was waited for, where it does not come.
+pub fn eventually<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
+        }
+        if start.elapsed() > limit {
+            bail!("{what}: not within {limit:?}");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}

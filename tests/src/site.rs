@@ -1,0 +1,83 @@
+//! Where things are: what is tested, what it is tested with, and where it may write.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::{env, fs, process};
+
+use anyhow::{Context, Result, ensure};
+
+/// The containerd versions that everything is tested on.
+pub const VERSIONS: &[&str] = &["1.6", "1.7", "2.2", "2.4"];
+
+/// The root of the checkout.
+#[must_use]
+pub fn checkout() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| checkout().join("target"), PathBuf::from)
+}
+
+/// The folder of the product's binaries: `$WISP_BIN`, else where `make build` puts them.
+///
+/// # Errors
+/// One sentence where a binary is missing.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let folder = env::var_os("WISP_BIN").map_or_else(|| target().join("release"), PathBuf::from);
+    existing(folder.join(name), "make build")
+}
+
+/// A guest, by its file name (`tests/guests/build.sh` lists them).
+///
+/// # Errors
+/// One sentence where the guest is missing.
+pub fn guest(name: &str) -> Result<PathBuf> {
+    existing(target().join("guests").join(name), "make guests")
+}
+
+/// A program of one containerd version: `containerd`, `ctr`, `runc`.
+///
+/// # Errors
+/// One sentence where the program is missing.
+pub fn server(version: &str, name: &str) -> Result<PathBuf> {
+    let bed = env::var_os("WISP_BED").map_or_else(|| PathBuf::from("/var/cache/wisp-bed"), PathBuf::from);
+    existing(bed.join(version).join("bin").join(name), "make testbed")
+}
+
+fn existing(path: PathBuf, target: &str) -> Result<PathBuf> {
+    ensure!(path.is_file(), "{} is not there; run `{target}` first", path.display());
+    Ok(path)
+}
+
+/// The name of this run, which everything that it makes carries.
+#[must_use]
+pub fn run_name() -> String {
+    format!("wisp-t{}", process::id())
+}
+
+/// Where every run has its folder.
+pub const RUNS: &str = "/var/tmp/wisp-tests";
+
+/// The folder of this run; [`crate::suite`] removes it at the end.
+///
+/// # Errors
+/// Those of making it.
+pub fn run_folder() -> Result<&'static Path> {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| Path::new(RUNS).join(run_name()));
+    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Whether this process may make namespaces and mounts.
+///
+/// # Errors
+/// One sentence where it may not.
+pub fn require_root() -> Result<()> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "these tests make namespaces, mounts and cgroups: run them as root"
+    );
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! Private namespaces: a network with nothing but a loopback, and mounts in which `/run`, `/etc/wisp` and `/var/cache/wisp` are
+//! the test's own. What is made inside disappears with its last process.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::{fs, io, thread};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// What `/var/cache/wisp` is in a space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cache {
+    /// This folder.
+    Folder(PathBuf),
+    /// A tmpfs with these mount flags and options.
+    Tmpfs(MsFlags, String),
+}
+
+/// A network and a mount namespace that live as long as this value or a process in them.
+#[derive(Debug, Clone)]
+pub struct Space {
+    net: Arc<File>,
+    mounts: Arc<File>,
+}
+
+impl Space {
+    /// Makes a space. `config` becomes `/etc/wisp/config.toml` in it.
+    ///
+    /// # Errors
+    /// Those of the kernel, where the process may not make namespaces.
+    pub fn new(cache: Cache, config: Option<String>) -> Result<Self> {
+        // Two folders are mount points and must exist on the machine; they stay, empty.
+        for folder in ["/etc/wisp", "/var/cache/wisp"] {
+            fs::create_dir_all(folder).with_context(|| format!("making {folder}"))?;
+        }
+        on_thread(move || {
+            unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).context("making namespaces")?;
+            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
+            tmpfs("/run", MsFlags::empty(), "mode=755")?;
+            tmpfs("/etc/wisp", MsFlags::empty(), "mode=755")?;
+            if let Some(config) = config {
+                fs::write("/etc/wisp/config.toml", config)?;
+            }
+            match cache {
+                Cache::Folder(folder) => {
+                    fs::create_dir_all(&folder)?;
+                    mount(Some(&folder), "/var/cache/wisp", None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+                }
+                Cache::Tmpfs(flags, options) => tmpfs("/var/cache/wisp", flags, &options)?,
+            }
+            let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().context("starting ip")?;
+            ensure!(up.success(), "the loopback of a new network did not come up");
+            Ok(Self {
+                net: Arc::new(File::open("/proc/thread-self/ns/net")?),
+                mounts: Arc::new(File::open("/proc/thread-self/ns/mnt")?),
+            })
+        })
+    }
+
+    /// A command that will run inside.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(program.as_ref());
+        let (net, mounts) = (Arc::clone(&self.net), Arc::clone(&self.mounts));
+        let enter = move || {
+            setns(net.as_fd(), CloneFlags::CLONE_NEWNET)?;
+            setns(mounts.as_fd(), CloneFlags::CLONE_NEWNS)?;
+            Ok::<_, io::Error>(())
+        };
+        // SAFETY: setns is a bare system call, and so is async-signal-safe.
+        unsafe { command.pre_exec(enter) };
+        command
+    }
+
+    /// Runs `job` inside, on a thread of its own.
+    ///
+    /// # Errors
+    /// Those of `job` and of entering.
+    pub fn inside<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let space = self.clone();
+        on_thread(move || {
+            space.enter()?;
+            job()
+        })
+    }
+
+    /// Moves the calling thread inside, for good.
+    ///
+    /// # Errors
+    /// Those of `setns(2)`.
+    pub fn enter(&self) -> Result<()> {
+        unshare(CloneFlags::CLONE_FS)?;
+        setns(self.net.as_fd(), CloneFlags::CLONE_NEWNET)?;
+        setns(self.mounts.as_fd(), CloneFlags::CLONE_NEWNS)?;
+        Ok(())
+    }
+}
+
+/// Moves the calling thread into the network of a process, for good.
+///
+/// # Errors
+/// Where the process has ended.
+pub fn enter_network_of(pid: u32) -> Result<()> {
+    let net = File::open(format!("/proc/{pid}/ns/net")).context("opening a container's network")?;
+    Ok(setns(net.as_fd(), CloneFlags::CLONE_NEWNET)?)
+}
+
+/// Runs `job` on a thread that may change its namespaces and then ends.
+///
+/// # Errors
+/// Those of `job`.
+pub fn on_thread<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    thread::spawn(job).join().map_err(|_| anyhow!("a thread of the test panicked"))?
+}
+
+fn tmpfs(path: &str, flags: MsFlags, options: &str) -> Result<()> {
+    mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options))
+        .with_context(|| format!("mounting {path}"))
+}

@@ -1,0 +1,125 @@
+//! From a table of cases to a test binary that leaves the machine as it was, however it ends.
+
+use std::sync::{Arc, Mutex};
+use std::{fs, panic, process, thread};
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::bed::{self, Bed, lock};
+use crate::leaks::{self, Inventory};
+use crate::{Outcome, site};
+
+/// One case: a name that is a sentence with underscores, and where it runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Case {
+    /// In the bed of each version, beside other cases.
+    Shared(&'static str, fn(&Bed) -> Outcome),
+    /// On each version, in beds that it starts itself.
+    Own(&'static str, fn(&'static str) -> Outcome),
+    /// Once.
+    Once(&'static str, fn() -> Outcome),
+}
+
+/// A table of cases, each named as its function.
+#[macro_export]
+macro_rules! cases {
+    ($kind:ident: $($case:ident),* $(,)?) => {
+        &[$($crate::suite::Case::$kind(stringify!($case), $case)),*]
+    };
+}
+
+/// Runs the cases of these tables with the arguments of `cargo test`, then looks at what is left, and ends the process.
+pub fn main(tables: &[&[Case]]) -> ! {
+    let mut arguments = Arguments::from_args();
+    let threads = thread::available_parallelism().map_or(2, usize::from).min(4);
+    arguments.test_threads.get_or_insert(threads);
+    let trials = tables.iter().flat_map(|table| table.iter()).flat_map(|&case| trials(case)).collect();
+    if arguments.list {
+        libtest_mimic::run(&arguments, trials).exit();
+    }
+    if let Err(error) = site::require_root() {
+        fail(&error.to_string());
+    }
+    leaks::sweep_dead_runs();
+    end_on_signals();
+
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let after = Arguments { test_threads: Some(1), ..Arguments::default() };
+    let leftovers = libtest_mimic::run(&after, leak_trials());
+    end();
+    process::exit(if conclusion.has_failed() || leftovers.has_failed() { 101 } else { 0 });
+}
+
+#[allow(clippy::print_stderr)] // it is what the person at the terminal is to read
+fn fail(message: &str) -> ! {
+    eprintln!("{message}");
+    process::exit(1);
+}
+
+fn trials(case: Case) -> Vec<Trial> {
+    let failed = |outcome: Result<()>| outcome.map_err(|error| Failed::from(format!("{error:#}")));
+    let named = |version: &str, name: &str| format!("{version}/{name}");
+    match case {
+        Case::Once(name, run) => vec![Trial::test(name, move || failed(run()))],
+        Case::Own(name, run) => site::VERSIONS
+            .iter()
+            .map(|&version| Trial::test(named(version, name), move || failed(run(version))))
+            .collect(),
+        Case::Shared(name, run) => site::VERSIONS
+            .iter()
+            .map(|&version| {
+                Trial::test(named(version, name), move || failed(shared(version).and_then(|bed| run(&bed))))
+            })
+            .collect(),
+    }
+}
+
+/// What each shared bed held before its first case.
+static BEFORE: Mutex<Vec<(Arc<Bed>, Inventory)>> = Mutex::new(Vec::new());
+
+fn shared(version: &'static str) -> Result<Arc<Bed>> {
+    let bed = bed::shared(version)?;
+    let mut before = lock(&BEFORE);
+    if !before.iter().any(|(known, _)| Arc::ptr_eq(known, &bed)) {
+        bed.import_guests()?;
+        before.push((Arc::clone(&bed), Inventory::of(&bed)?));
+    }
+    Ok(bed)
+}
+
+fn leak_trials() -> Vec<Trial> {
+    let beds = std::mem::take(&mut *lock(&BEFORE)).into_iter();
+    beds.map(|(bed, before)| {
+        Trial::test(format!("{}/nothing_is_left_behind", bed.version), move || {
+            Inventory::nothing_new(&bed, &before).map_err(|error| Failed::from(format!("{error:#}")))
+        })
+    })
+    .collect()
+}
+
+/// Ends all beds and removes the run's folder.
+fn end() {
+    for bed in bed::all() {
+        // One that cannot be ended must not keep the others.
+        let _ = panic::catch_unwind(panic::AssertUnwindSafe(|| bed.end()));
+    }
+    if let Ok(folder) = site::run_folder() {
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
+/// A person's Ctrl-C, or a CI's time-out, cleans up too.
+fn end_on_signals() {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    if signals.thread_block().is_err() {
+        return;
+    }
+    thread::spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            end();
+            process::exit(128 + signal as i32);
+        }
+    });
+}

@@ -1,0 +1,431 @@
+//! One container under a bed, as `ctr run` makes it: in the foreground with its stdio in pipes, or detached with a log file.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::bed::{Bed, LIMIT, eventually, lock};
+use crate::client::Client;
+use crate::process;
+
+/// The runtime that is tested.
+pub const WISP: &str = "io.containerd.wisp.v1";
+/// The runtime that it is compared with.
+pub const RUNC: &str = "io.containerd.runc.v2";
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub struct Container<'a> {
+    bed: &'a Bed,
+    id: String,
+    image: String,
+    flags: Vec<String>,
+    args: Vec<String>,
+    runtime: &'static str,
+    stdin: bool,
+}
+
+impl<'a> Container<'a> {
+    /// A container of the guests' image that runs `args`, of which the first is the program (`/rust-0.1.wasm`).
+    ///
+    /// # Errors
+    /// Where a guest is missing.
+    pub fn new(bed: &'a Bed, args: &[&str]) -> Result<Self> {
+        let image = bed.import_guests()?;
+        Ok(Self::of_image(bed, image, args))
+    }
+
+    /// A container of an image that was imported; no arguments are those of the image.
+    #[must_use]
+    pub fn of_image(bed: &'a Bed, image: &str, args: &[&str]) -> Self {
+        Self {
+            bed,
+            id: bed.id("c"),
+            image: image.to_owned(),
+            flags: Vec::new(),
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            runtime: if std::env::var_os("WISP_TESTS_WITHOUT_WISP").is_some() { RUNC } else { WISP },
+            stdin: false,
+        }
+    }
+
+    /// Runs under this runtime instead of Wisp.
+    #[must_use]
+    pub fn runtime(mut self, runtime: &'static str) -> Self {
+        self.runtime = runtime;
+        self
+    }
+
+    /// Adds flags of `ctr run`.
+    #[must_use]
+    pub fn flags(mut self, flags: &[&str]) -> Self {
+        self.flags.extend(flags.iter().map(|&flag| flag.to_owned()));
+        self
+    }
+
+    /// Limits its memory, in mebibytes.
+    #[must_use]
+    pub fn memory(self, mebibytes: u64) -> Self {
+        let bytes = (mebibytes << 20).to_string();
+        self.flags(&["--memory-limit", &bytes])
+    }
+
+    /// Mounts a file or folder of this machine; `options` as in `rbind,ro`.
+    #[must_use]
+    pub fn bind(self, source: &str, destination: &str, options: &str) -> Self {
+        let options = options.replace(',', ":");
+        self.flags(&["--mount", &format!("type=bind,src={source},dst={destination},options={options}")])
+    }
+
+    /// Gives it a standard input that stays open until [`Task::close_stdin`].
+    #[must_use]
+    pub fn stdin(mut self) -> Self {
+        self.stdin = true;
+        self
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn command(&self, mode: &[&str]) -> Result<std::process::Command> {
+        let mut args = vec!["run", "--runtime", self.runtime];
+        args.extend(mode);
+        args.extend(self.flags.iter().map(String::as_str));
+        args.extend([self.image.as_str(), self.id.as_str()]);
+        // Under runc the same source runs as a native binary.
+        let native = |arg: &'_ String| self.runtime == RUNC && arg.starts_with("/rust-0.");
+        args.extend(self.args.iter().map(|arg| if native(arg) { "/native" } else { arg.as_str() }));
+        self.bed.ctr_command(&args)
+    }
+
+    /// Starts it in the foreground of a `ctr` whose pipes are read here. It is deleted when it ends.
+    ///
+    /// # Errors
+    /// Where `ctr` does not start; that the container does not is seen in [`Task::wait`].
+    pub fn start(self) -> Result<Task<'a>> {
+        let mut command = self.command(&["--rm"])?;
+        command.stdin(if self.stdin { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut ctr = process::dies_with_us(&mut command).spawn().context("starting ctr")?;
+        let (stdin, stdout, stderr) =
+            (ctr.stdin.take(), Text::of(ctr.stdout.take()), Text::of(ctr.stderr.take()));
+        Ok(Task { bed: self.bed, id: self.id, ctr: Some(ctr), stdin, stdout, stderr, log: None })
+    }
+
+    /// Starts it detached, with both outputs in one log file. It is deleted when the value is dropped.
+    ///
+    /// # Errors
+    /// What `ctr` said where it was not started.
+    pub fn detach(self) -> Result<Task<'a>> {
+        let log = self.bed.folder.join("logs").join(&self.id);
+        File::create(&log)?;
+        let uri = format!("file://{}", log.display());
+        // From here on there may be a container, so its removal is due whatever happens.
+        let task = Task {
+            bed: self.bed,
+            id: self.id.clone(),
+            ctr: None,
+            stdin: None,
+            stdout: Text::default(),
+            stderr: Text::default(),
+            log: Some(log),
+        };
+        process::run(&mut self.command(&["--detach", "--log-uri", &uri])?, LIMIT)?.success()?;
+        Ok(task)
+    }
+
+    /// Runs it to its end in the foreground.
+    ///
+    /// # Errors
+    /// Where it does not end in time.
+    pub fn run(self) -> Result<Ended> {
+        self.start()?.wait()
+    }
+}
+
+/// How a container ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// The exit code that `ctr` passed on.
+    pub code: i32,
+    /// The container's standard output.
+    pub stdout: String,
+    /// The container's standard error and, where it failed, what `ctr` said.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Requires an exit code.
+    ///
+    /// # Errors
+    /// All that is known, where it is another.
+    pub fn code(self, wanted: i32) -> Result<Self> {
+        ensure!(self.code == wanted, "exit code {} and not {wanted}\n{}", self.code, self.all());
+        Ok(self)
+    }
+
+    /// Requires the whole standard output.
+    ///
+    /// # Errors
+    /// All that is known, where it is another.
+    pub fn stdout(self, wanted: &str) -> Result<Self> {
+        ensure!(self.stdout == wanted, "stdout is not {wanted:?}\n{}", self.all());
+        Ok(self)
+    }
+
+    /// Requires a text in standard error.
+    ///
+    /// # Errors
+    /// All that is known, where it is not there.
+    pub fn stderr_has(self, wanted: &str) -> Result<Self> {
+        ensure!(self.stderr.contains(wanted), "stderr does not say {wanted:?}\n{}", self.all());
+        Ok(self)
+    }
+
+    /// Requires that the container was not even created; the one line that `ctr` printed.
+    ///
+    /// # Errors
+    /// Where it was, or where it was said in more or less than one line.
+    pub fn refused(&self) -> Result<&str> {
+        let said: Vec<_> = self.stderr.lines().filter(|line| line.starts_with("ctr: ")).collect();
+        ensure!(self.code == 1 && said.len() == 1, "not refused in one line\n{}", self.all());
+        ensure!(self.stderr.trim().lines().count() == 1, "more than one line\n{}", self.all());
+        Ok(said[0])
+    }
+
+    fn all(&self) -> String {
+        format!(
+            "code:   {}\nstdout: {}\nstderr: {}",
+            self.code,
+            self.stdout.trim_end(),
+            self.stderr.trim_end()
+        )
+    }
+}
+
+/// A container that was started.
+#[derive(Debug)]
+pub struct Task<'a> {
+    /// The bed that it runs in.
+    pub bed: &'a Bed,
+    /// Its id.
+    pub id: String,
+    ctr: Option<Child>,
+    stdin: Option<ChildStdin>,
+    stdout: Text,
+    stderr: Text,
+    log: Option<PathBuf>,
+}
+
+impl Task<'_> {
+    /// Waits until it has printed `text`.
+    ///
+    /// # Errors
+    /// Where it does not, with what it printed and what containerd logged.
+    pub fn until(&self, text: &str) -> Result<()> {
+        let found = match &self.log {
+            Some(log) => {
+                eventually("", LIMIT, || Ok(std::fs::read_to_string(log)?.contains(text).then_some(())))
+                    .is_ok()
+            }
+            None => self.stdout.wait_for(text, &self.stderr, LIMIT),
+        };
+        ensure!(
+            found,
+            "{} did not print {text:?}\n{}\n{}",
+            self.id,
+            self.printed(),
+            self.bed.log_tail(&self.id)
+        );
+        Ok(())
+    }
+
+    /// What it printed so far.
+    #[must_use]
+    pub fn printed(&self) -> String {
+        match &self.log {
+            Some(log) => std::fs::read_to_string(log).unwrap_or_default(),
+            None => format!("{}{}", self.stdout.text(), self.stderr.text()),
+        }
+    }
+
+    /// Gives it input.
+    ///
+    /// # Errors
+    /// Where it was not started with a standard input.
+    pub fn write(&mut self, text: &str) -> Result<()> {
+        Ok(self.stdin.as_mut().context("no standard input")?.write_all(text.as_bytes())?)
+    }
+
+    /// Ends its input.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// A client of the bed's API.
+    ///
+    /// # Errors
+    /// Where containerd does not answer.
+    pub fn client(&self) -> Result<Client> {
+        self.bed.client()
+    }
+
+    /// Its process id on the machine.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.client()?.state(&self.id, "").context("asking for the task's state")?.1)
+    }
+
+    /// Sends a signal, and says when.
+    ///
+    /// # Errors
+    /// What containerd answered.
+    pub fn kill(&self, signal: nix::sys::signal::Signal) -> Result<Instant> {
+        let client = self.client()?;
+        let before = Instant::now();
+        client.kill(&self.id, "", (signal as i32).cast_unsigned(), false).context("sending a signal")?;
+        Ok(before)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// Where it does not end in time, with what it printed and what containerd logged.
+    pub fn wait(mut self) -> Result<Ended> {
+        let Some(mut ctr) = self.ctr.take() else {
+            let code = self.exit_code()?;
+            return Ok(Ended { code: code.cast_signed(), stdout: self.printed(), stderr: String::new() });
+        };
+        self.stdin = None;
+        let Some(status) = process::wait(&mut ctr, LIMIT)? else {
+            self.ctr = Some(ctr);
+            bail!(
+                "{} did not end in {LIMIT:?}\n{}\n{}",
+                self.id,
+                self.printed(),
+                self.bed.log_tail(&self.id)
+            );
+        };
+        let text = |text: &Text| text.whole(Duration::from_secs(5));
+        Ok(Ended { code: process::code(status), stdout: text(&self.stdout), stderr: text(&self.stderr) })
+    }
+
+    /// Waits for its exit event; its exit status.
+    ///
+    /// # Errors
+    /// Where it does not come in time.
+    pub fn exit_code(&self) -> Result<u32> {
+        let event = self.bed.events().wait(&self.id, "", "/tasks/exit", LIMIT);
+        let event = event.with_context(|| format!("{}\n{}", self.printed(), self.bed.log_tail(&self.id)))?;
+        event.status.context("an exit without a status")
+    }
+
+    /// A file of its control group on hierarchy `controller`.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn cgroup_file(&self, controller: &str, name: &str) -> Result<PathBuf> {
+        let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", self.pid()?))?;
+        let path = groups.lines().find_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            controllers.split(',').any(|one| one == controller).then_some(path)
+        });
+        Ok(format!("/sys/fs/cgroup/{controller}{}/{name}", path.context("no such hierarchy")?).into())
+    }
+}
+
+impl Drop for Task<'_> {
+    fn drop(&mut self) {
+        self.stdin = None;
+        if let Some(ctr) = &mut self.ctr {
+            let _ = self.bed.ctr(&["task", "kill", "--signal", "SIGKILL", &self.id]);
+            if !matches!(process::wait(ctr, Duration::from_secs(10)), Ok(Some(_))) {
+                let _ = ctr.kill();
+                let _ = ctr.wait();
+                let _ = self.bed.ctr(&["task", "rm", "--force", &self.id]);
+                let _ = self.bed.ctr(&["container", "rm", &self.id]);
+            }
+        }
+        if self.log.is_some() {
+            let _ = self.bed.ctr(&["task", "rm", "--force", &self.id]);
+            let _ = self.bed.ctr(&["container", "rm", &self.id]);
+        }
+    }
+}
+
+/// What comes out of a pipe, while it comes.
+#[derive(Debug, Clone, Default)]
+struct Text(Arc<Pipe>);
+
+#[derive(Debug, Default)]
+struct Pipe {
+    state: Mutex<Sofar>,
+    news: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Sofar {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl Text {
+    fn of(pipe: Option<impl Read + Send + 'static>) -> Self {
+        let text = Self::default();
+        let (Some(mut pipe), shared) = (pipe, text.clone()) else { return text };
+        thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            loop {
+                let read = pipe.read(&mut buffer).unwrap_or(0);
+                let mut state = lock(&shared.0.state);
+                state.bytes.extend_from_slice(&buffer[..read]);
+                state.ended = read == 0;
+                shared.0.news.notify_all();
+                if read == 0 {
+                    return;
+                }
+            }
+        });
+        text
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.0.state).bytes).into_owned()
+    }
+
+    fn ended(&self) -> bool {
+        lock(&self.0.state).ended
+    }
+
+    /// Waits for a text here or in `other`, which is looked at from time to time.
+    fn wait_for(&self, text: &str, other: &Self, limit: Duration) -> bool {
+        let start = Instant::now();
+        loop {
+            let ended = self.ended() && other.ended() || start.elapsed() > limit;
+            if self.text().contains(text) || other.text().contains(text) {
+                return true;
+            }
+            if ended {
+                return false;
+            }
+            drop(self.0.news.wait_timeout(lock(&self.0.state), Duration::from_millis(10)));
+        }
+    }
+
+    /// All of it, once the other end is closed.
+    fn whole(&self, limit: Duration) -> String {
+        drop(self.0.news.wait_timeout_while(lock(&self.0.state), limit, |state| !state.ended));
+        self.text()
+    }
+}
