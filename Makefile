@@ -1,0 +1,82 @@
+# Every task that a person runs has one target here; `make help` lists them.
+
+SHELL := /bin/bash
+TRIPLE := $(shell uname -m)-unknown-linux-musl
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+# The product: each is built on its own, so that what one of them needs is not linked into another.
+PROGRAMS := containerd-shim-wisp-v1 wisp-runtime wisp-guest wisp-compiler wisp
+BUILT := $(CARGO_TARGET_DIR)/release
+STAGE := $(CARGO_TARGET_DIR)/stage
+CARGO_FLAGS := --release --locked --target $(TRIPLE)
+
+DESTDIR ?=
+PREFIX ?= /usr/local
+LAYERS ?= unit runtime containerd
+ONLY ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help build install demo test $(addprefix test-,unit runtime containerd) lint audit clean guests testbed tools stage
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo '  make test-LAYER        one layer of the tests (unit, runtime, containerd); ONLY=text runs those whose name has it'
+
+build: ## the programs, static, in target/release/ (what they need is installed first, as root on Debian)
+	@scripts/tools.sh build
+	@mkdir -p $(BUILT)
+	@set -e; for program in $(PROGRAMS); do \
+	  echo "building $$program"; \
+	  cargo build $(CARGO_FLAGS) -p $$program; \
+	  ln -f $(CARGO_TARGET_DIR)/$(TRIPLE)/release/$$program $(BUILT)/$$program; \
+	done
+
+install: ## puts them into $(DESTDIR)$(PREFIX), by default /usr/local; run `make build` first
+	@test -x $(BUILT)/wisp || { echo 'nothing is built yet; run `make build` first' >&2; exit 1; }
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/wisp
+	install -m 755 $(addprefix $(BUILT)/,containerd-shim-wisp-v1 wisp-runtime wisp) $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $(addprefix $(BUILT)/,wisp-guest wisp-compiler) $(DESTDIR)$(PREFIX)/libexec/wisp/
+
+demo: build ## Wasm under a containerd of its own, step by step; leaves nothing behind
+	@scripts/tools.sh demo
+	@tests/guests/build.sh rust
+	@scripts/demo.sh
+
+test: build guests testbed ## everything, by layer; the last line says how many passed and failed
+	@scripts/test.sh $(LAYERS)
+
+test-unit:
+	@scripts/tools.sh build
+	@scripts/test.sh unit
+
+test-runtime: build guests
+	@scripts/test.sh runtime
+
+test-containerd: build guests testbed
+	@scripts/test.sh containerd
+
+stage:
+	@$(MAKE) --no-print-directory install DESTDIR=$(STAGE) PREFIX=/usr/local >/dev/null
+
+lint: ## formatting and clippy, warnings as errors
+	@scripts/tools.sh test
+	cargo fmt --all --check
+	cd tests/guests/rust && cargo fmt --all --check
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets --quiet -- -D warnings
+
+audit: ## licences, sources and bans of the dependencies (deny.toml)
+	@command -v cargo-deny >/dev/null || cargo install --quiet --locked cargo-deny
+	cargo deny --workspace check bans licenses sources
+
+guests: ## the programs that the tests run, each by its language's own toolchain, in target/guests/
+	@scripts/tools.sh test
+	@tests/guests/build.sh
+
+testbed: ## the containerds that the tests run, in /var/cache/wisp-bed (or $WISP_BED)
+	@scripts/tools.sh test
+	@tests/bed/build.sh
+
+tools: ## installs what building and testing need from outside Cargo (Debian, as root)
+	@scripts/tools.sh test
+
+clean: ## removes what was built; the testbed stays
+	rm -rf $(CARGO_TARGET_DIR) tests/guests/js/node_modules

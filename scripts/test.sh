@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# test.sh LAYER…: runs layers of the tests (unit, runtime, containerd) and says how many ran in each. The last line is
+# `N passed, N failed`. ONLY=text runs the cases whose name has it. Called by make, which builds what is tested first.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+triple=$(uname -m)-unknown-linux-musl
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+export WISP_BED=${WISP_BED:-/var/cache/wisp-bed}
+# What `make install` installs is what is tested.
+export WISP_BIN=$CARGO_TARGET_DIR/stage/usr/local/bin
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+summary=() passed=0 failed=0
+
+# count LAYER SECONDS STATUS: adds up what the test binaries said; a binary that said nothing has failed.
+count() {
+  local p f
+  p=$(grep -oE '^test result: .* ([0-9]+) passed' "$log" | awk '{n += $(NF-1)} END {print n+0}')
+  f=$(grep -oE '; [0-9]+ failed;' "$log" | awk '{n += $2} END {print n+0}')
+  [ "$3" != 0 ] && [ "$f" = 0 ] && f=1
+  [ "$3" = 0 ] && [ "$p" = 0 ] && [ -z "${ONLY:-}" ] && f=1
+  summary+=("$(printf '%-12s %5d passed, %d failed (%d s)' "$1" "$p" "$f" "$2")")
+  if [ "$1" = containerd ]; then
+    local version
+    for version in 1.6 1.7 2.2 2.4; do
+      summary+=("$(printf '  on %-8s %5d passed, %d failed' "$version" \
+        "$(grep -cE "^test $version/.* ok$" "$log")" "$(grep -cE "^test $version/.* FAILED$" "$log")")")
+    done
+  fi
+  passed=$((passed + p)) failed=$((failed + f))
+}
+
+unit() {
+  cargo test --release --locked --target "$triple" --workspace --exclude wisp-tests --lib --bins -- ${ONLY:+"$ONLY"}
+}
+binary() { cargo test --release --locked --target "$triple" -p wisp-tests --test "$1" -- ${ONLY:+"$ONLY"}; }
+
+for layer in "$@"; do
+  printf '\n== %s\n' "$layer"
+  start=$SECONDS
+  case $layer in
+    unit) unit ;;
+    runtime | containerd) make --no-print-directory stage && binary "$layer" ;;
+    *) echo "there is no layer '$layer'; there are unit, runtime and containerd" ; false ;;
+  esac </dev/null 2>&1 | tee "$log"
+  count "$layer" $((SECONDS - start)) "${PIPESTATUS[0]}"
+done
+
+printf '\n'
+printf '%s\n' "${summary[@]}"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

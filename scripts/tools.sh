@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# tools.sh build|test|demo: installs from Debian what that needs and the machine lacks; one clear sentence where it cannot.
+set -euo pipefail
+
+build=(musl-tools)
+test=("${build[@]}" protobuf-compiler pkg-config gcc libc6-dev libseccomp-dev iproute2 util-linux curl openssl
+  clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 nodejs npm)
+demo=("${build[@]}" curl util-linux iproute2)
+
+die() { echo "$*" >&2; exit 1; }
+
+# A package whose program came another way (Node.js) is not missing.
+missing() {
+  case $1 in
+    nodejs) command -v node >/dev/null && return 1 ;;
+    npm | curl | gcc | openssl) command -v "$1" >/dev/null && return 1 ;;
+  esac
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" != installed ]
+}
+
+command -v cargo >/dev/null ||
+  { [ -x "$HOME/.cargo/bin/cargo" ] && die "Rust is installed but not on PATH; run: . \"\$HOME/.cargo/env\""; } ||
+  die "Rust is not installed; install it from https://rustup.rs and run this again"
+command -v rustup >/dev/null ||
+  die "cargo is there but rustup is not, which adds the toolchain and targets that Wisp builds with; install it from https://rustup.rs"
+
+case ${1:-} in
+  build) wanted=("${build[@]}") ;;
+  test)
+    wanted=("${test[@]}")
+    command -v go >/dev/null || die "Go is not on PATH, and builds the containerds that the tests run; install it from https://go.dev/dl"
+    ;;
+  demo) wanted=("${demo[@]}") ;;
+  *) die "tools.sh build|test|demo, not '${1:-}'" ;;
+esac
+
+lacking=()
+for package in "${wanted[@]}"; do
+  if missing "$package"; then lacking+=("$package"); fi
+done
+if [ ${#lacking[@]} -gt 0 ]; then
+  hint="this needs ${lacking[*]}"
+  command -v apt-get >/dev/null || die "$hint, and only Debian's names are known here; install your system's own"
+  [ "$(id -u)" = 0 ] || die "$hint; run as root: apt-get install ${lacking[*]}"
+  echo "installing ${lacking[*]}" >&2
+  export DEBIAN_FRONTEND=noninteractive
+  log=$(mktemp)
+  { apt-get update && apt-get install -y --no-install-recommends "${lacking[@]}"; } >"$log" 2>&1 </dev/null ||
+    { tail -n 20 "$log" >&2; die "apt-get could not install ${lacking[*]}"; }
+  rm "$log"
+fi
+
+# The toolchain, its components and x86-64's targets come with rust-toolchain.toml.
+triple=$(uname -m)-unknown-linux-musl
+rustup target list --installed 2>/dev/null | grep -qx "$triple" || rustup target add "$triple" >&2
