@@ -45,6 +45,11 @@ pub struct Plan {
     /// A file of at least one page for [`crate::counters`]; absent for processes of `exec`.
     #[serde(default)]
     pub counters_fd: Option<RawFd>,
+    /// A proc file system of the process's own PID namespace, mounted nowhere (`fsopen(2)`, `fsmount(2)`). Wasmtime maps a
+    /// component only from a path, which is then `self/fd/…` in it; the guest process closes it before any guest runs.
+    /// Without it, `/proc` is tried, and then the code is copied.
+    #[serde(default)]
+    pub proc_fd: Option<RawFd>,
     /// The write end of a pipe, to which the guest process writes one [`Report`] and which it then closes.
     pub report_fd: RawFd,
     /// After the report, wait for [`crate::control::Request::Start`] before the guest's first instruction.

@@ -56,7 +56,7 @@ impl Profile {
         let mut config = Config::new();
         config
             // `Config::new` takes this one from the environment: always overwrite it.
-            .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+            .wasm_backtrace_details(self.backtraces())
             .epoch_interruption(self.has_epochs())
             .debug_symbols(matches!(self, Self::Profile))
             .collector(Collector::Copying)
@@ -74,6 +74,15 @@ impl Profile {
                 .gc_heap_reservation_for_growth(1 << 20);
         }
         config
+    }
+
+    /// Lines of source in backtraces make compiled code several times larger, and what a trap prints too long for the
+    /// end of the log that Kubernetes shows; function names are in every backtrace.
+    fn backtraces(self) -> WasmBacktraceDetails {
+        match self {
+            Self::Debug | Self::Profile => WasmBacktraceDetails::Enable,
+            Self::Fast | Self::Service | Self::SmallVa => WasmBacktraceDetails::Disable,
+        }
     }
 
     #[cfg(feature = "compiler")]

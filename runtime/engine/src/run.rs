@@ -39,7 +39,12 @@ pub fn runner(profile: Profile, demands: Demands<'_>) -> Result<Engine, Error> {
 }
 
 /// A pool that holds `instances` of the program, or fewer where address space ends; `None` where a pool cannot hold one.
-fn pool(profile: Profile, _config: &Config, facts: &Facts, instances: u32) -> Option<PoolingAllocationConfig> {
+fn pool(
+    profile: Profile,
+    _config: &Config,
+    facts: &Facts,
+    instances: u32,
+) -> Option<PoolingAllocationConfig> {
     let memories = u32::try_from(facts.memories.len()).ok()?.max(1);
     let fits_slot = facts.memories.iter().all(|memory| memory.minimum <= 4 << 30);
     if profile == Profile::SmallVa || !fits_slot {

@@ -1,2 +1,56 @@
-//! TODO
-fn main() {}
+//! `wisp-guest`: the process that a Wasm program runs in.
+//!
+//! `wisp-runtime` execs it as the last step of a container's sandbox, with a [`wisp_contract::plan::Plan`] at descriptor 3.
+//! It loads the program, says on a pipe whether it can run, waits for the start where the plan says so, and runs it:
+//!
+//! 1. [`plan_in`] takes the plan; [`signals`] are caught from here on.
+//! 2. [`prepare`] loads and links the program; what is wrong is reported in one sentence.
+//! 3. [`control`] answers requests from a thread of its own, the start among them.
+//! 4. [`command`], [`export`] or [`http`] runs it; [`exit`] turns the end into an exit code.
+
+mod budget;
+mod command;
+mod control;
+mod exit;
+mod export;
+mod host;
+mod http;
+mod load;
+mod plan_in;
+mod prepare;
+mod signals;
+mod stdio;
+
+use std::process::ExitCode;
+
+use wisp_contract::plan::Report;
+
+fn main() -> ExitCode {
+    signals::catch();
+    let (plan, reporter) = match plan_in::take() {
+        Ok(taken) => taken,
+        Err(error) => return exit::unstarted(&error),
+    };
+    plan_in::raise_open_files_limit();
+    let work = match prepare::prepare(&plan) {
+        Ok(work) => work,
+        Err(error) => {
+            let sentence = exit::one_line(&error);
+            return match reporter.report(&Report::Failed(sentence)) {
+                Ok(()) => ExitCode::FAILURE,
+                Err(_) => exit::unstarted(&error),
+            };
+        }
+    };
+    let start = match control::serve(&plan, &work.budget) {
+        Ok(start) => start,
+        Err(error) => return exit::unstarted(&error),
+    };
+    if let Err(error) = reporter.report(&Report::Ready) {
+        return exit::unstarted(&error);
+    }
+    if plan.wait_for_start {
+        start.wait();
+    }
+    work.run()
+}

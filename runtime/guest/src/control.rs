@@ -1,0 +1,109 @@
+//! Answering `wisp-runtime` and others on the control socket, from a thread that runs no guest code.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use wisp_contract::control::{Reply, Request, send};
+use wisp_contract::plan::Plan;
+
+use crate::budget::Budget;
+use crate::plan_in::own;
+use crate::signals;
+
+/// A message fits well into this, and the thread does little else.
+const STACK: usize = 64 << 10;
+/// How long one asker may take to ask: others wait behind it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The moment at which the guest may run.
+pub(crate) struct Start(mpsc::Receiver<()>);
+
+impl Start {
+    /// Waits until the start was asked for. Signals end the wait with the process.
+    pub(crate) fn wait(&self) {
+        // The sender is gone only with the thread that serves, and then nobody can ask any more.
+        let _ = self.0.recv();
+    }
+}
+
+/// Serves the plan's control socket, if it has one.
+pub(crate) fn serve(plan: &Plan, budget: &Arc<Budget>) -> Result<Start> {
+    let (asked, start) = mpsc::channel();
+    match plan.control_fd {
+        Some(fd) => {
+            let listener = UnixListener::from(own(fd).context("the plan's control socket")?);
+            let server = Server { budget: Arc::clone(budget), start: asked };
+            std::thread::Builder::new()
+                .name("control".into())
+                .stack_size(STACK)
+                .spawn(move || server.serve(&listener))
+                .context("no thread for the control socket")?;
+        }
+        None if plan.wait_for_start => {
+            bail!("the plan waits for a start and has no control socket to ask for it")
+        }
+        None => {}
+    }
+    Ok(Start(start))
+}
+
+struct Server {
+    budget: Arc<Budget>,
+    start: mpsc::Sender<()>,
+}
+
+impl Server {
+    fn serve(&self, listener: &UnixListener) {
+        for stream in listener.incoming() {
+            match stream {
+                // One asker's mistakes are its own.
+                Ok(stream) => {
+                    let _ = self.converse(&stream);
+                }
+                // Out of descriptors, most likely: they come back.
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
+    }
+
+    fn converse(&self, stream: &UnixStream) -> Result<()> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        for line in BufReader::new(stream).lines() {
+            let reply = match serde_json::from_str(&line?) {
+                Ok(request) => self.answer(request),
+                Err(error) => {
+                    Reply::Refused(format!("the guest process does not know this request: {error}"))
+                }
+            };
+            send(stream, &reply)?;
+        }
+        Ok(())
+    }
+
+    fn answer(&self, request: Request) -> Reply {
+        match request {
+            // Asked twice, the second has nothing to do; asked after the wait, too.
+            Request::Start => {
+                let _ = self.start.send(());
+                Reply::Done
+            }
+            // The CPU quota is the cgroup's; the number of threads was decided at the start.
+            Request::Limits { memory, cpus: _ } => {
+                if let Some(bytes) = memory {
+                    self.budget.set_container_limit(Some(bytes));
+                }
+                Reply::Done
+            }
+            Request::Stats => Reply::Stats(self.budget.counters().snapshot()),
+            Request::Drain => {
+                signals::stop();
+                Reply::Done
+            }
+        }
+    }
+}
