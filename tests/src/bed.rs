@@ -26,6 +26,17 @@ pub const GUESTS: &str = "wisp.test/guests:1";
 /// How long one `ctr` command may take.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
+/// What is special about a bed.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Its cache of compiled code; by default one that all beds of this run share.
+    pub cache: Option<Cache>,
+    /// `/etc/wisp/config.toml`.
+    pub config: Option<String>,
+    /// Whether there is no runc on the node.
+    pub without_runc: bool,
+}
+
 /// A containerd that runs.
 #[derive(Debug)]
 pub struct Bed {
@@ -37,6 +48,7 @@ pub struct Bed {
     pub space: Space,
     /// The folder of its root, state, socket and logs.
     pub folder: PathBuf,
+    runc: bool,
     daemon: Mutex<Option<(Child, &'static str)>>,
     events: OnceLock<Events>,
     images: Memo<()>,
@@ -44,36 +56,65 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Starts a containerd whose cache of compiled code is this run's, which all its beds share.
+    /// Starts a containerd as most cases want it.
     ///
     /// # Errors
     /// One sentence with what is missing or did not start.
     pub fn start(version: &'static str) -> Result<Arc<Self>> {
-        Self::start_with(version, Cache::Folder(site::run_folder()?.join("cache")), None)
+        Self::start_with(version, Options::default())
     }
 
-    /// Starts a containerd with a cache and a node configuration of its own.
+    /// Starts a containerd.
     ///
     /// # Errors
     /// One sentence with what is missing or did not start.
-    pub fn start_with(version: &'static str, cache: Cache, config: Option<String>) -> Result<Arc<Self>> {
+    pub fn start_with(version: &'static str, options: Options) -> Result<Arc<Self>> {
         static BEDS: AtomicU32 = AtomicU32::new(1);
         let name = format!("{}-{}", version.replace('.', ""), BEDS.fetch_add(1, Ordering::Relaxed));
-        let bed = Self {
+        let folder = site::run_folder()?.join(&name);
+        let cache = options
+            .cache
+            .map_or_else(|| Ok::<_, anyhow::Error>(Cache::Folder(site::run_folder()?.join("cache"))), Ok)?;
+        fs::create_dir_all(folder.join("logs"))?;
+        let bed = Arc::new(Self {
             version,
             namespace: format!("{}-{name}", site::run_name()),
-            space: Space::new(cache, config)?,
-            folder: site::run_folder()?.join(&name),
+            space: Space::new(cache, options.config)?,
+            folder,
+            runc: !options.without_runc,
             daemon: Mutex::new(None),
             events: OnceLock::new(),
             images: Memo::new(),
             counter: AtomicU32::new(1),
-        };
-        fs::create_dir_all(bed.folder.join("logs"))?;
-        let bed = Arc::new(bed);
+        });
         remember(&bed);
+        bed.install_wisp()?;
         bed.launch(version)?;
         Ok(bed)
+    }
+
+    /// Puts Wisp where this bed's containerd finds it; a second time replaces what is there, as an upgrade does.
+    ///
+    /// # Errors
+    /// Where a binary is missing.
+    pub fn install_wisp(&self) -> Result<()> {
+        let (bin, libexec) = (self.folder.join("wisp/bin"), self.folder.join("wisp/libexec/wisp"));
+        fs::create_dir_all(&bin)?;
+        fs::create_dir_all(&libexec)?;
+        if env::var_os("WISP_TESTS_WITHOUT_WISP").is_some() {
+            return Ok(());
+        }
+        for (name, folder) in [
+            ("containerd-shim-wisp-v1", &bin),
+            ("wisp-runtime", &bin),
+            ("wisp-guest", &libexec),
+            ("wisp-compiler", &libexec),
+        ] {
+            let new = folder.join(format!("{name}.new"));
+            fs::copy(site::binary(name)?, &new)?;
+            fs::rename(new, folder.join(name))?;
+        }
+        Ok(())
     }
 
     /// Starts its containerd (again), in whatever version.
@@ -140,16 +181,22 @@ impl Bed {
         )
     }
 
-    /// The `PATH` of containerd: this build of Wisp, then its own version's programs, then the machine's.
+    /// The `PATH` of containerd: Wisp, then its own version's programs, then the machine's.
     fn path(&self, version: &str) -> Result<String> {
-        let mut folders = Vec::new();
-        if env::var_os("WISP_TESTS_WITHOUT_WISP").is_none() {
-            folders.push(site::binary("containerd-shim-wisp-v1")?);
+        let own = self.folder.join(format!("bin-{version}"));
+        fs::create_dir_all(&own)?;
+        let mut programs = vec![("containerd-shim-runc-v2", version)];
+        if self.runc {
+            programs.push(("runc", if version == "1.6" { "1.6" } else { "2.4" }));
         }
-        folders.push(site::server(version, "containerd")?);
-        folders.push(site::server("2.4", "runc")?); // only that of 1.6 brings its own
-        let folders = folders.iter().filter_map(|path| path.parent()).map(|path| path.display().to_string());
-        Ok(folders.chain(["/usr/sbin:/usr/bin:/sbin:/bin".to_owned()]).collect::<Vec<_>>().join(":"))
+        for (name, version) in programs {
+            let link = own.join(name);
+            if !link.exists() {
+                std::os::unix::fs::symlink(site::server(version, name)?, link)?;
+            }
+        }
+        let machine = if self.runc { ":/usr/sbin:/usr/bin:/sbin:/bin" } else { "" };
+        Ok(format!("{}:{}{machine}", self.folder.join("wisp/bin").display(), own.display()))
     }
 
     fn socket(&self) -> PathBuf {

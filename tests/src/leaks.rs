@@ -157,6 +157,22 @@ fn collect_folders(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// The parent of a process.
+///
+/// # Errors
+/// Where it has ended.
+pub fn parent_of(pid: i32) -> Result<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    Ok(line.unwrap_or_default().trim().parse()?)
+}
+
+/// Whether this machine's controllers are those of cgroup v1.
+#[must_use]
+pub fn has_cgroup_v1() -> bool {
+    Path::new("/sys/fs/cgroup/memory").is_dir()
+}
+
 /// The open descriptors of a process.
 #[must_use]
 pub fn descriptors(pid: u32) -> usize {

@@ -19,13 +19,14 @@ fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| checkout().join("target"), PathBuf::from)
 }
 
-/// The folder of the product's binaries: `$WISP_BIN`, else where `make build` puts them.
+/// A program of the product: in `$WISP_BIN` or `../libexec/wisp` from it, else where `make build` puts it.
 ///
 /// # Errors
 /// One sentence where a binary is missing.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let folder = env::var_os("WISP_BIN").map_or_else(|| target().join("release"), PathBuf::from);
-    existing(folder.join(name), "make build")
+    let installed = folder.join("../libexec/wisp").join(name);
+    existing(if installed.is_file() { installed } else { folder.join(name) }, "make build")
 }
 
 /// A guest, by its file name (`tests/guests/build.sh` lists them).

@@ -9,6 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::bed::{Bed, LIMIT, eventually, lock};
 use crate::client::Client;
@@ -121,6 +123,19 @@ impl<'a> Container<'a> {
         Ok(Task { bed: self.bed, id: self.id, ctr: Some(ctr), stdin, stdout, stderr, log: None })
     }
 
+    /// Starts it with a terminal, which `script` gives to `ctr`. What is written to the task is typed into it.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn start_in_terminal(self) -> Result<Task<'a>> {
+        let mut command = in_terminal(self.bed, &self.command(&["--rm", "--tty"])?);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut script = process::dies_with_us(&mut command).spawn().context("starting script")?;
+        let (stdin, stdout, stderr) =
+            (script.stdin.take(), Text::of(script.stdout.take()), Text::of(script.stderr.take()));
+        Ok(Task { bed: self.bed, id: self.id, ctr: Some(script), stdin, stdout, stderr, log: None })
+    }
+
     /// Starts it detached, with both outputs in one log file. It is deleted when the value is dropped.
     ///
     /// # Errors
@@ -150,6 +165,22 @@ impl<'a> Container<'a> {
     pub fn run(self) -> Result<Ended> {
         self.start()?.wait()
     }
+}
+
+/// A command that has a terminal, which `script` makes for it.
+fn in_terminal(bed: &Bed, command: &std::process::Command) -> std::process::Command {
+    let mut script = bed.space.command("script");
+    script.args(["--quiet", "--return", "--flush", "--command", &quoted(command), "/dev/null"]);
+    script
+}
+
+/// A command as a shell reads it.
+fn quoted(command: &std::process::Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words
+        .map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''")))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// How a container ended.
@@ -291,11 +322,52 @@ impl Task<'_> {
     ///
     /// # Errors
     /// What containerd answered.
-    pub fn kill(&self, signal: nix::sys::signal::Signal) -> Result<Instant> {
+    pub fn kill(&self, signal: Signal) -> Result<Instant> {
         let client = self.client()?;
         let before = Instant::now();
         client.kill(&self.id, "", (signal as i32).cast_unsigned(), false).context("sending a signal")?;
         Ok(before)
+    }
+
+    /// Runs a program beside the task's own, through `ctr`.
+    ///
+    /// # Errors
+    /// Where `ctr` does not end; that it fails is an answer.
+    pub fn exec(&self, flags: &[&str], args: &[&str]) -> Result<process::Finished> {
+        let exec = self.bed.id("x");
+        self.bed.ctr(&[&["task", "exec", "--exec-id", &exec], flags, &[self.id.as_str()], args].concat())
+    }
+
+    /// As [`Task::exec`], with a terminal.
+    ///
+    /// # Errors
+    /// Where it does not end.
+    pub fn exec_in_terminal(&self, args: &[&str]) -> Result<process::Finished> {
+        let exec = self.bed.id("x");
+        let all = [&["task", "exec", "--tty", "--exec-id", &exec, self.id.as_str()], args].concat();
+        let mut command = in_terminal(self.bed, &self.bed.ctr_command(&all)?);
+        process::run(&mut command, LIMIT)
+    }
+
+    /// Stops the `ctr` that reads its output, as a slow reader.
+    ///
+    /// # Errors
+    /// Where it runs detached.
+    pub fn stop_reading(&self) -> Result<()> {
+        self.signal_reader(Signal::SIGSTOP)
+    }
+
+    /// Kills the `ctr` that reads its output.
+    ///
+    /// # Errors
+    /// Where it runs detached.
+    pub fn kill_reader(&self) -> Result<()> {
+        self.signal_reader(Signal::SIGKILL)
+    }
+
+    fn signal_reader(&self, signal: Signal) -> Result<()> {
+        let ctr = self.ctr.as_ref().context("no ctr reads the output of a detached task")?;
+        Ok(kill(Pid::from_raw(ctr.id().cast_signed()), signal)?)
     }
 
     /// Waits for its end.
@@ -349,6 +421,7 @@ impl Drop for Task<'_> {
     fn drop(&mut self) {
         self.stdin = None;
         if let Some(ctr) = &mut self.ctr {
+            let _ = kill(Pid::from_raw(ctr.id().cast_signed()), Signal::SIGCONT);
             let _ = self.bed.ctr(&["task", "kill", "--signal", "SIGKILL", &self.id]);
             if !matches!(process::wait(ctr, Duration::from_secs(10)), Ok(Some(_))) {
                 let _ = ctr.kill();

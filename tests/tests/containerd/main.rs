@@ -1,7 +1,11 @@
 //! Wisp's shim under real containerds. `cargo test -p wisp-tests --test containerd -- 2.4/` runs the cases of one version.
 
 mod ends;
+mod refusals;
+mod signals;
+mod stdio;
+mod tasks;
 
 fn main() {
-    wisp_tests::suite::main(&[ends::CASES])
+    wisp_tests::suite::main(&[ends::CASES, refusals::CASES, signals::CASES, stdio::CASES, tasks::CASES])
 }

@@ -21,6 +21,14 @@ pub(crate) fn cat(path: &str) -> Outcome {
     Ok(())
 }
 
+/// Writes so many mebibytes into a file.
+pub(crate) fn fill(path: &str, mebibytes: usize) -> Outcome {
+    let mut file = fs::File::create(path)?;
+    (0..mebibytes).try_for_each(|_| file.write_all(&[1; 1 << 20]))?;
+    println!("wrote {mebibytes} MiB");
+    Ok(())
+}
+
 /// Where a hostile guest reaches first. `/hostproc` is where a test mounts the host's proc.
 const FORBIDDEN: &[&str] = &[
     "/proc/self/mem",

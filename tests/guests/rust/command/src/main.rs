@@ -34,6 +34,7 @@ fn run(args: &[&str]) -> Outcome {
             let time = Duration::from_secs_f64(seconds.parse()?);
             stdio::say_then("sleeping", || std::thread::sleep(time))?;
         }
+        ["tick", milliseconds] => stdio::tick(milliseconds.parse()?)?,
         ["clock"] => println!("{}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs()),
         ["random"] => println!("{:?}", std::collections::hash_map::RandomState::new()),
         ["trap", kind] => traps::trap(kind)?,
@@ -47,6 +48,7 @@ fn run(args: &[&str]) -> Outcome {
         ["ls", path] => files::list(path)?,
         ["cat", path] => files::cat(path)?,
         ["write", path, text] => std::fs::write(path, text)?,
+        ["fill-file", path, mebibytes] => files::fill(path, mebibytes.parse()?)?,
         ["probe"] => files::probe(),
         ["connect", address, text] => net::connect(address, text)?,
         ["listen", address] => net::listen(address)?,

@@ -48,3 +48,13 @@ pub(crate) fn both() -> io::Result<()> {
     writeln!(io::stdout(), "to stdout")?;
     writeln!(io::stderr(), "to stderr")
 }
+
+/// A numbered line each so many milliseconds, without end.
+pub(crate) fn tick(milliseconds: u64) -> io::Result<()> {
+    for number in 1u64.. {
+        println!("tick {number}");
+        io::stdout().flush()?;
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+    }
+    Ok(())
+}
