@@ -11,7 +11,7 @@ use libcgroups::common::{
     AnyCgroupManager, CgroupConfig, CgroupManager, CgroupSetup, ControllerOpt, FreezerState,
     create_cgroup_manager, get_cgroup_setup,
 };
-pub use libcgroups::stats::Stats;
+pub use libcgroups::stats::{MemoryData, Stats};
 use libcgroups_nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 

@@ -17,7 +17,9 @@ pub fn find(name: &str) -> io::Result<PathBuf> {
         let searched = places.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or ");
         io::Error::new(
             io::ErrorKind::NotFound,
-            format!("{name} was expected at {searched} and is not there; install Wisp again (`make install`)"),
+            format!(
+                "{name} was expected at {searched} and is not there; install Wisp again (`make install`)"
+            ),
         )
     })
 }

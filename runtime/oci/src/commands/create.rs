@@ -1,0 +1,199 @@
+//! `create`: from a bundle to a process that waits for `start`.
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sched::{CloneFlags, setns};
+use oci_spec::runtime::Spec;
+use tracing::warn;
+use wisp_contract::counters::PAGE;
+use wisp_contract::plan::Preopen;
+
+use crate::args;
+use crate::bundle::Bundle;
+use crate::entrypoint::{self, Files, Kind};
+use crate::hooks::{self, Moment};
+use crate::process;
+use crate::program::Guest;
+use crate::sandbox::channel::{self, Parent, Said};
+use crate::sandbox::init::Init;
+use crate::sandbox::launch::Launch;
+use crate::sandbox::namespaces::Namespaces;
+use crate::sandbox::{clone, console};
+use crate::state::{self, CONTROL_SOCKET, COUNTERS, Claim, Container, Record, Status};
+
+/// Creates a container.
+pub(super) fn run(root: &Path, args: &args::Create) -> Result<Container> {
+    let bundle = Bundle::open(&args.bundle)?;
+    let claim = Claim::new(root, &args.id)?;
+    let guest = guest(&bundle)?;
+    let process = bundle.process()?;
+    let console = terminal(process.terminal().unwrap_or(false), args.console_socket.as_deref())?;
+    let linux = bundle.spec.linux().as_ref();
+    let launch = Launch::new(&args.id, process, linux.and_then(|linux| linux.seccomp().as_ref()))?;
+    let namespaces = Namespaces::open(&bundle.spec)?;
+    let mut record = record(&args.id, &bundle);
+    let (parent, child) = channel::pair()?;
+    let (control, counters) = doors(&claim.dir)?;
+    let pid = {
+        let _pid_namespace = PidNamespace::enter(namespaces.pid.as_ref())?;
+        let unclaimed = Container { dir: claim.dir.clone(), record: record.clone() };
+        let state = unclaimed.state(Status::Created);
+        let console = console.map(console::connect).transpose()?;
+        match clone(namespaces.new).context("the container's process cannot be made")? {
+            None => {
+                let _exit = ExitChild;
+                drop(parent);
+                let bundle = &bundle;
+                let init = Init {
+                    bundle,
+                    guest: &guest,
+                    launch,
+                    namespaces: &namespaces,
+                    console,
+                    control,
+                    counters,
+                    state,
+                };
+                if let Err(error) = init.run(&child) {
+                    child.fail(&error);
+                }
+                return Err(anyhow::anyhow!("the child ends here"));
+            }
+            Some(pid) => pid,
+        }
+    };
+    drop((child, control, counters));
+    record.pid = pid;
+    let container =
+        raise(parent, &bundle.spec, &claim, &mut record).and_then(|()| claim.keep(record, &bundle.spec));
+    let container = container.inspect_err(|_| undo(&args.id, pid, &bundle.spec))?;
+    write_pid_file(args, pid, &bundle.spec)?;
+    Ok(container)
+}
+
+/// Follows the child until it is a guest process that waits.
+fn raise(parent: Parent, spec: &Spec, claim: &Claim, record: &mut Record) -> Result<()> {
+    let pid = record.pid;
+    record.pid_start = process::stat(pid).context("the container's process ended at once")?.start;
+    let cgroup = state::cgroup(&record.id, spec)?;
+    cgroup.add(pid)?;
+    if let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
+        cgroup.apply(resources)?;
+    }
+    score(pid, spec);
+    parent.go()?;
+    while let Some(said) = parent.hear()? {
+        match said {
+            Said::Mounted => {
+                let made = Container { dir: claim.dir.clone(), record: record.clone() };
+                for moment in [Moment::Prestart, Moment::CreateRuntime] {
+                    hooks::run(spec, moment, &made.state(Status::Created))?;
+                }
+                parent.go()?;
+            }
+            Said::Preopens(preopens) => record.preopens = preopens,
+        }
+    }
+    parent.ended_well(true)
+}
+
+fn guest(bundle: &Bundle) -> Result<Guest> {
+    let process = bundle.process()?;
+    let entrypoint = entrypoint::find(&Files::of_bundle(&bundle.rootfs, &bundle.spec)?, process)?;
+    match entrypoint.kind {
+        Kind::Wasm => Guest::prepare(entrypoint, &bundle.spec),
+        Kind::Native => bail!(
+            "the entrypoint {} is a native program, and this runtime's containers run Wasm; give the container to runc",
+            entrypoint.path.display()
+        ),
+    }
+}
+
+/// Where the terminal is to go, by what the spec and the flags say together, as runc has it.
+fn terminal(wanted: bool, socket: Option<&Path>) -> Result<Option<&Path>> {
+    ensure!(
+        !wanted || socket.is_some(),
+        "cannot allocate tty if the runtime will detach without setting console socket"
+    );
+    ensure!(wanted || socket.is_none(), "cannot use console socket if the runtime will not allocate tty");
+    Ok(socket)
+}
+
+fn record(id: &str, bundle: &Bundle) -> Record {
+    Record {
+        id: id.to_owned(),
+        pid: 0,
+        pid_start: 0,
+        bundle: bundle.dir.clone(),
+        rootfs: bundle.rootfs.clone(),
+        created: state::now(),
+        started: false,
+        annotations: bundle.spec.annotations().clone().unwrap_or_default(),
+        preopens: Vec::<Preopen>::new(),
+    }
+}
+
+/// The control socket and the page of counters in the container's folder.
+fn doors(dir: &Path) -> Result<(UnixListener, OwnedFd)> {
+    let folder = File::open(dir)?;
+    let control =
+        UnixListener::bind(state::short(&folder).join(CONTROL_SOCKET)).context("the control socket")?;
+    let counters = File::options().read(true).write(true).create_new(true).open(dir.join(COUNTERS))?;
+    counters.set_len(PAGE as u64)?;
+    Ok((control, counters.into()))
+}
+
+/// Sets what the kernel's OOM killer thinks of the process. A node whose root may not lower it is served all the same.
+fn score(pid: i32, spec: &Spec) {
+    let Some(score) = spec.process().as_ref().and_then(|process| process.oom_score_adj()) else { return };
+    if let Err(error) = fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {
+        warn!("oom_score_adj stays as it is, {score} cannot be set: {error}");
+    }
+}
+
+/// Undoes a failed create: no process, no cgroup.
+fn undo(id: &str, pid: i32, spec: &Spec) {
+    process::kill(pid, libc::SIGKILL).ok();
+    super::wait(pid).ok();
+    if let Err(error) = state::cgroup(id, spec).and_then(|cgroup| Ok(cgroup.remove()?)) {
+        warn!("the cgroup of a container that was not created stays: {error:#}");
+    }
+}
+
+fn write_pid_file(args: &args::Create, pid: i32, spec: &Spec) -> Result<()> {
+    super::write_pid_file(args.pid_file.as_deref(), pid).inspect_err(|_| undo(&args.id, pid, spec))
+}
+
+/// Children are made in another pid namespace while this lives.
+struct PidNamespace(Option<File>);
+
+impl PidNamespace {
+    fn enter(namespace: Option<&OwnedFd>) -> Result<Self> {
+        let Some(namespace) = namespace else { return Ok(Self(None)) };
+        let own = File::open("/proc/self/ns/pid").context("this process's own pid namespace")?;
+        setns(namespace, CloneFlags::CLONE_NEWPID).context("the pid namespace cannot be joined")?;
+        Ok(Self(Some(own)))
+    }
+}
+
+impl Drop for PidNamespace {
+    fn drop(&mut self) {
+        if let Some(own) = &self.0 {
+            setns(own, CloneFlags::CLONE_NEWPID).ok();
+        }
+    }
+}
+
+/// Ends the child whatever way it leaves: it must not go on as if it were the command.
+pub(super) struct ExitChild;
+
+impl Drop for ExitChild {
+    fn drop(&mut self) {
+        // SAFETY: _exit(2) ends the process without running what belongs to the parent.
+        unsafe { libc::_exit(1) }
+    }
+}

@@ -1,0 +1,44 @@
+//! An OCI runtime for WebAssembly, with runc's commands, flags, state and messages.
+//!
+//! One process a command, single-threaded to the end, so that it may fork. `create` finds the program that the
+//! entrypoint names ([`entrypoint`]), gets its compiled code from the node's cache ([`program`]), and makes the
+//! container's first process ([`sandbox`]), which ends in one exec of `wisp-guest` and waits there for `start`.
+//!
+//! No compiler and no registry client is linked in.
+
+pub mod args;
+pub mod bundle;
+pub mod commands;
+pub mod entrypoint;
+pub mod hooks;
+pub mod logging;
+pub mod process;
+pub mod program;
+pub mod sandbox;
+pub mod state;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The exit code of a command that failed, as runc's.
+const FAILED: u8 = 1;
+
+/// Runs one command with the arguments of a process.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match args::Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) => error.exit(),
+    };
+    let done = logging::start(&args.global).and_then(|()| commands::run(&args.global, args.command));
+    done.unwrap_or_else(|error| {
+        // One line with the whole chain: containerd takes the last error of the log, a person reads stderr.
+        tracing::error!("{error:#}");
+        if args.global.log.is_some() {
+            writeln!(std::io::stderr(), "{error:#}").ok();
+        }
+        ExitCode::from(FAILED)
+    })
+}

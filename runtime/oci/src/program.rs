@@ -1,0 +1,144 @@
+//! The guest's side of a process: its compiled code, and the plan that `wisp-guest` follows.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use oci_spec::runtime::Spec;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{OpenTreeFlags, open_tree};
+use wisp_cache::Cache;
+use wisp_config::Config;
+use wisp_contract::companion;
+use wisp_contract::facts::{Facts, Kind};
+use wisp_contract::plan::{Entry, HttpSettings};
+
+use crate::entrypoint::Entrypoint;
+
+/// What the guest process needs of a program, all of it open before the sandbox is entered.
+#[derive(Debug)]
+pub struct Guest {
+    /// The guest process's binary, on a mount that nobody writes.
+    pub binary: OwnedFd,
+    /// The compiled code.
+    pub code: File,
+    /// What the program is.
+    pub facts: Facts,
+    /// The program's path in the container.
+    pub path: String,
+    /// What of it is called.
+    pub entry: Entry,
+    /// How it serves, if it does.
+    pub http: HttpSettings,
+    /// The memory limit in bytes.
+    pub memory_limit: Option<u64>,
+    /// The CPU quota in processors.
+    pub cpus: Option<f64>,
+}
+
+impl Guest {
+    /// Gets the program's compiled code, compiling it if this node has not.
+    ///
+    /// # Errors
+    /// One sentence: what was found, what was expected, what to do.
+    pub fn prepare(mut entrypoint: Entrypoint, spec: &Spec) -> Result<Self> {
+        let config = Config::load()?;
+        let http = config.http_settings(spec.annotations().as_ref().unwrap_or(&Default::default()))?;
+        let path = entrypoint.path.display().to_string();
+        let compiled = Cache::of(&config)?
+            .program(&mut entrypoint.file)
+            .with_context(|| format!("the entrypoint {path} cannot be run"))?;
+        let entry = entry(entrypoint.export, &compiled.facts, &path)?;
+        Ok(Self {
+            binary: guest_binary()?,
+            code: compiled.code,
+            entry,
+            path,
+            http,
+            memory_limit: memory_limit(spec),
+            cpus: cpus(spec),
+            facts: compiled.facts,
+        })
+    }
+}
+
+/// What of a program is called.
+fn entry(export: Option<String>, facts: &Facts, path: &str) -> Result<Entry> {
+    match (export, facts.kind) {
+        (Some(export), _) => Ok(Entry::Export(export)),
+        (None, Kind::Module | Kind::Command02 | Kind::Command03) => Ok(Entry::Command),
+        (None, Kind::Http02 | Kind::Http03) => Ok(Entry::Http),
+        (None, Kind::ModuleLibrary | Kind::ComponentLibrary) => bail!(
+            "{path} has no entry: it exports {}; expected _start, wasi:cli/run or a wasi:http handler; name an export as \
+             {path}#EXPORT",
+            exports(facts)
+        ),
+    }
+}
+
+fn exports(facts: &Facts) -> String {
+    match facts.exports.as_slice() {
+        [] => "nothing".into(),
+        exports => {
+            let names: Vec<_> = exports.iter().take(8).map(|export| export.name.as_str()).collect();
+            format!("{}{}", names.join(", "), if exports.len() > names.len() { ", …" } else { "" })
+        }
+    }
+}
+
+/// The memory limit of the container, if it has one.
+#[must_use]
+pub fn memory_limit(spec: &Spec) -> Option<u64> {
+    let resources = spec.linux().as_ref()?.resources().as_ref()?;
+    u64::try_from(resources.memory().as_ref()?.limit()?).ok().filter(|limit| *limit > 0)
+}
+
+/// The CPU quota of the container in processors, if it has one.
+#[must_use]
+pub fn cpus(spec: &Spec) -> Option<f64> {
+    let cpu = spec.linux().as_ref()?.resources().as_ref()?.cpu().as_ref()?;
+    quota(cpu.quota(), cpu.period())
+}
+
+/// A quota and a period in processors.
+#[must_use]
+pub fn quota(quota: Option<i64>, period: Option<u64>) -> Option<f64> {
+    let quota = quota.filter(|quota| *quota > 0)?;
+    // The kernel's own default period (`Documentation/scheduler/sched-bwc.rst`).
+    let period = period.filter(|period| *period > 0).unwrap_or(100_000);
+    Some(quota as f64 / period as f64)
+}
+
+/// Opens `wisp-guest` through a detached read-only clone of its mount: what a neighbour reaches as `/proc/PID/exe` cannot be
+/// written, whoever asks (CVE-2019-5736).
+fn guest_binary() -> Result<OwnedFd> {
+    let path = companion::find("wisp-guest")?;
+    let (dir, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
+    let open = || -> std::io::Result<OwnedFd> {
+        let tree = open_tree(
+            rustix::fs::CWD,
+            dir,
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        )?;
+        crate::sandbox::mount_api::set_attributes(
+            tree.as_fd(),
+            crate::sandbox::mount_api::Attributes::READ_ONLY,
+        )?;
+        Ok(rustix::fs::openat(&tree, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+    };
+    open().with_context(|| format!("{} cannot be opened", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_processors() {
+        assert_eq!(quota(Some(150_000), Some(100_000)), Some(1.5));
+        assert_eq!(quota(Some(50_000), None), Some(0.5));
+        assert_eq!(quota(Some(-1), Some(100_000)), None);
+        assert_eq!(quota(None, Some(100_000)), None);
+    }
+}

@@ -1,0 +1,111 @@
+//! A further process in a running container: into its namespaces, then the same end as the first.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use nix::sched::{CloneFlags, setns};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use wisp_contract::plan::Preopen;
+
+use super::channel::Child;
+use super::console;
+use super::launch::{Become, Launch, keep};
+use super::lsm::Labels;
+use crate::program::Guest;
+
+/// What a further process enters itself; its pid namespace is the one that its parent chose for its children.
+const NAMESPACES: [CloneFlags; 5] = [
+    CloneFlags::CLONE_NEWIPC,
+    CloneFlags::CLONE_NEWUTS,
+    CloneFlags::CLONE_NEWNET,
+    CloneFlags::CLONE_NEWCGROUP,
+    CloneFlags::CLONE_NEWNS,
+];
+
+/// Everything that the process needs, prepared by the parent.
+#[derive(Debug)]
+pub struct Enter<'a> {
+    /// The container's first process.
+    pub target: OwnedFd,
+    /// What all processes need.
+    pub launch: Launch<'a>,
+    /// What is run.
+    pub program: Runs,
+    /// Where the terminal goes, if there is one.
+    pub console: Option<UnixStream>,
+}
+
+/// What a further process runs.
+#[derive(Debug)]
+pub enum Runs {
+    /// A guest, with the preopens of the first process.
+    Guest(Box<Guest>, Vec<Preopen>),
+    /// A native program, by its path in the container.
+    Native(PathBuf),
+}
+
+/// Opens a process so that it cannot be mistaken for another.
+///
+/// # Errors
+/// If it has ended.
+pub fn open_process(pid: i32) -> Result<OwnedFd> {
+    let pid = Pid::from_raw(pid).context("the container has no process")?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Enters the namespaces of a process, and its root.
+///
+/// # Errors
+/// The kernel's.
+pub fn enter_namespaces(target: &OwnedFd) -> Result<()> {
+    let flags = NAMESPACES.into_iter().fold(CloneFlags::empty(), |all, flag| all | flag);
+    setns(target, flags).context("the container's namespaces cannot be entered")
+}
+
+impl Enter<'_> {
+    /// Runs in the child, which is in the container's pid namespace; returns only if a step failed.
+    ///
+    /// # Errors
+    /// With the step.
+    pub fn run(self, child: &Child) -> Result<()> {
+        // The parent moves this process into the container's cgroup first.
+        child.wait()?;
+        rustix::process::setsid().context("a session cannot be made")?;
+        let labels = Labels::open(self.launch.process)?;
+        enter_namespaces(&self.target)?;
+        if let Some(socket) = &self.console {
+            let size = self.launch.process.console_size();
+            console::open_terminal(socket, size.as_ref(), false).context("the terminal")?;
+        }
+        match &self.program {
+            Runs::Guest(guest, preopens) => {
+                let preopens = borrow(&self.target, preopens)?;
+                self.launch.exec(labels, child, Become::Guest { guest, preopens, control: None })
+            }
+            Runs::Native(path) => self.launch.exec(labels, child, Become::Native { path }),
+        }
+    }
+}
+
+/// Opens the preopens of the first process anew: its tree lies where no path leads, but it holds descriptors.
+///
+/// The descriptors are the guest's, which may have closed one and opened something else: what it can have opened is
+/// within its own walls, and a folder is expected.
+fn borrow(target: &OwnedFd, preopens: &[Preopen]) -> Result<Vec<Preopen>> {
+    let mut borrowed = Vec::new();
+    for preopen in preopens {
+        let again = || -> rustix::io::Result<OwnedFd> {
+            let theirs = pidfd_getfd(target, preopen.fd, PidfdGetfdFlags::empty())?;
+            openat(&theirs, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        };
+        let Ok(dir) = again() else { continue };
+        let writable = !fstatvfs(dir.as_fd())?.f_flag.contains(StatVfsMountFlags::RDONLY);
+        let fd: RawFd = dir.as_raw_fd();
+        keep(dir);
+        borrowed.push(Preopen { fd, writable, ..preopen.clone() });
+    }
+    Ok(borrowed)
+}

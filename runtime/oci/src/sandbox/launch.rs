@@ -1,0 +1,252 @@
+//! The end of every process that this runtime makes: limits, identity, filters, and one exec.
+
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use oci_spec::runtime::Process;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use seccompiler::BpfProgram;
+use wisp_contract::plan::{PLAN_FD, Plan, Preopen, Program as PlannedProgram};
+
+use super::channel::{Child, Said};
+use super::identity::{self, Program};
+use super::lsm::Labels;
+use super::seccomp;
+use crate::program::Guest;
+
+/// Descriptors of the guest process are above the plan's.
+const FIRST_FD: RawFd = PLAN_FD + 1;
+
+/// What all processes need, prepared by the parent.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// The process in the OCI spec's form.
+    pub process: &'a Process,
+    /// The filters of the spec's seccomp profile.
+    filters: Vec<BpfProgram>,
+}
+
+/// What the process becomes.
+pub enum Become<'a> {
+    /// A guest process.
+    Guest {
+        /// The program.
+        guest: &'a Guest,
+        /// What the guest can open.
+        preopens: Vec<Preopen>,
+        /// The control socket and the page of counters, for a container's first process.
+        control: Option<(OwnedFd, OwnedFd)>,
+    },
+    /// A native program.
+    Native {
+        /// Its path in the container, found on its `PATH` already.
+        path: &'a Path,
+    },
+}
+
+impl<'a> Launch<'a> {
+    /// Prepares what can be prepared before the sandbox is entered.
+    ///
+    /// # Errors
+    /// If the seccomp profile asks for what this runtime does not carry out.
+    pub fn new(
+        id: &'a str,
+        process: &'a Process,
+        profile: Option<&oci_spec::runtime::LinuxSeccomp>,
+    ) -> Result<Self> {
+        let filters = profile.map(seccomp::compile).transpose()?.unwrap_or_default();
+        Ok(Self { id, process, filters })
+    }
+
+    /// Becomes the program; returns only if that failed.
+    ///
+    /// # Errors
+    /// With the step that failed.
+    pub fn exec(&self, mut labels: Labels, child: &Child, becoming: Become<'_>) -> Result<()> {
+        let program = match becoming {
+            Become::Guest { .. } => Program::Wasm,
+            Become::Native { .. } => Program::Native,
+        };
+        // From here on only what is meant to be inherited is.
+        close_on_exec()?;
+        let image = match becoming {
+            Become::Guest { guest, preopens, control } => self.guest(child, guest, preopens, control)?,
+            Become::Native { path } => self.native(path)?,
+        };
+        identity::limit(self.process)?;
+        if self.process.terminal().unwrap_or(false) {
+            super::console::own_terminal(self.process.user().uid()).ok();
+        }
+        labels.apply()?;
+        let no_new_privileges = self.process.no_new_privileges().unwrap_or(false);
+        // Without no_new_privs a filter needs a privilege, which goes with the next step.
+        if !no_new_privileges {
+            self.filter()?;
+        }
+        identity::bound(self.process, program)?;
+        identity::become_user(self.process, program)?;
+        let cwd = self.process.cwd();
+        rustix::process::chdir(cwd).with_context(|| format!("the working directory {}", cwd.display()))?;
+        if no_new_privileges {
+            rustix::thread::set_no_new_privs(true)?;
+            self.filter()?;
+        }
+        image.exec()
+    }
+
+    fn filter(&self) -> Result<()> {
+        for filter in &self.filters {
+            seccompiler::apply_filter(filter).context("the seccomp profile cannot be applied")?;
+        }
+        Ok(())
+    }
+
+    fn guest(
+        &self,
+        child: &Child,
+        guest: &Guest,
+        mut preopens: Vec<Preopen>,
+        control: Option<(OwnedFd, OwnedFd)>,
+    ) -> Result<Image> {
+        for preopen in &mut preopens {
+            // SAFETY: the view that made the preopens is alive and keeps their descriptors open.
+            preopen.fd = inherit(unsafe { BorrowedFd::borrow_raw(preopen.fd) })?;
+        }
+        child.say(&Said::Preopens(preopens.clone()))?;
+        let (control_fd, counters_fd) = match &control {
+            Some((socket, counters)) => (Some(inherit(socket.as_fd())?), Some(inherit(counters.as_fd())?)),
+            None => (None, None),
+        };
+        let plan = Plan {
+            id: self.id.to_owned(),
+            program: PlannedProgram {
+                path: guest.path.clone(),
+                code_fd: inherit(guest.code.as_fd())?,
+                facts: guest.facts.clone(),
+            },
+            entry: guest.entry.clone(),
+            args: self.process.args().clone().unwrap_or_default(),
+            env: self.process.env().clone().unwrap_or_default(),
+            cwd: self.process.cwd().display().to_string(),
+            preopens,
+            memory_limit: guest.memory_limit,
+            cpus: guest.cpus,
+            http: guest.http.clone(),
+            control_fd,
+            counters_fd,
+            proc_fd: Some(inherit(proc_fs()?.as_fd())?),
+            report_fd: inherit(child.report.as_fd())?,
+            wait_for_start: control.is_some(),
+        };
+        place(&plan)?;
+        let arguments = plan.args.iter().map(text).collect::<Result<Vec<_>>>()?;
+        Ok(Image {
+            file: guest.binary.as_raw_fd(),
+            path: CString::default(),
+            arguments,
+            environment: Vec::new(),
+        })
+    }
+
+    fn native(&self, path: &Path) -> Result<Image> {
+        let arguments = self.process.args().iter().flatten().map(text);
+        let environment = self.process.env().iter().flatten().map(text);
+        Ok(Image {
+            file: libc::AT_FDCWD,
+            path: text(path)?,
+            arguments: arguments.collect::<Result<_>>()?,
+            environment: environment.collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// A program with its arguments, ready for exec.
+struct Image {
+    /// Open on the program, with an empty path; or where a path begins.
+    file: RawFd,
+    path: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Image {
+    fn exec(&self) -> Result<()> {
+        let pointers = |texts: &[CString]| -> Vec<_> {
+            texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+        };
+        let (arguments, environment) = (pointers(&self.arguments), pointers(&self.environment));
+        // SAFETY: both lists end with a null pointer and their strings live in `self`, as the path does.
+        unsafe {
+            libc::syscall(
+                libc::SYS_execveat,
+                self.file,
+                self.path.as_ptr(),
+                arguments.as_ptr(),
+                environment.as_ptr(),
+                libc::AT_EMPTY_PATH,
+            )
+        };
+        let name = self.arguments.first().map(|name| name.to_string_lossy()).unwrap_or_default();
+        Err(io::Error::last_os_error()).with_context(|| format!("exec {name:?}"))
+    }
+}
+
+/// A proc file system of this process's PID namespace that is mounted nowhere.
+fn proc_fs() -> Result<OwnedFd> {
+    let make = || -> rustix::io::Result<OwnedFd> {
+        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(&context)?;
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
+    };
+    make().context("a proc file system for loading the program")
+}
+
+/// Puts the plan where the guest process looks for it.
+fn place(plan: &Plan) -> Result<()> {
+    let mut file = File::from(memfd_create("wisp-plan", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    file.write_all(&serde_json::to_vec(plan)?)?;
+    file.rewind()?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    // SAFETY: dup2 of an open descriptor; whatever was at the plan's number was not meant to be inherited.
+    match unsafe { libc::dup2(file.as_raw_fd(), PLAN_FD) } {
+        -1 => Err(io::Error::last_os_error()).context("the plan"),
+        _ => Ok(()),
+    }
+}
+
+/// A copy of a descriptor that survives the exec.
+fn inherit(fd: BorrowedFd<'_>) -> io::Result<RawFd> {
+    // SAFETY: F_DUPFD takes an open descriptor and a number.
+    match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, FIRST_FD) } {
+        -1 => Err(io::Error::last_os_error()),
+        copy => Ok(copy),
+    }
+}
+
+/// Marks every descriptor but stdio close-on-exec, those that this process inherited itself too.
+fn close_on_exec() -> io::Result<()> {
+    // SAFETY: close_range(2) only sets flags here.
+    match unsafe {
+        libc::syscall(libc::SYS_close_range, PLAN_FD, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn text(text: impl AsRef<OsStr>) -> Result<CString> {
+    CString::new(text.as_ref().as_bytes()).context("arguments and variables hold no zero bytes")
+}
+
+/// Gives up a descriptor's ownership: it stays open until the process ends or execs.
+pub fn keep(fd: OwnedFd) -> RawFd {
+    fd.into_raw_fd()
+}

@@ -1,0 +1,130 @@
+//! What a guest sees of the container's files: preopens that cannot lead to its own process.
+//!
+//! A guest that is root and finds a proc file system below a writable preopen could write its own process's memory, which
+//! is native code execution. So the guest does not get the container's root. It gets a second tree of detached clones of
+//! single mounts: the root file system alone, with the spec's mounts laid over it one by one, and of those never proc,
+//! sysfs, cgroup or their like, whatever path they came from. What is mounted below a host's folder does not come along.
+//!
+//! The second tree lies beneath the container's own root, at the bottom of its mount namespace, where no path leads:
+//! `setns(2)` and `chroot(2)` find the root on top, and the guest has a descriptor.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use oci_spec::runtime::Spec;
+use rustix::fs::{CWD, FileType, Mode, OFlags, StatVfsMountFlags, fstat, fstatfs, fstatvfs, openat};
+use wisp_contract::plan::Preopen;
+
+use super::mount_api::{Attributes, attach, clone_mount, open_below, pivot, set_attributes};
+
+/// File systems that show or change the kernel and its processes (`statfs(2)`, `f_type`).
+const KERNEL_FILE_SYSTEMS: [u64; 11] = [
+    0x9fa0,      // proc
+    0x6265_6572, // sysfs
+    0x0027_e0eb, // cgroup
+    0x6367_7270, // cgroup2
+    0x6462_6720, // debugfs
+    0x7472_6163, // tracefs
+    0xcafe_4a11, // bpf
+    0x7363_6673, // securityfs
+    0x6265_6570, // configfs
+    0xf97c_ff8c, // selinuxfs
+    0xde5e_81e4, // efivarfs
+];
+
+/// A guest's preopens and the descriptors that they are.
+#[derive(Debug, Default)]
+pub struct View {
+    /// For the plan.
+    pub preopens: Vec<Preopen>,
+    /// Kept open into the guest process.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// Lays the guest's tree beneath the container's root. The root is `/` by now, with all of its mounts.
+///
+/// # Errors
+/// With the mount that could not be cloned.
+pub fn lay(spec: &Spec) -> Result<View> {
+    let container =
+        clone_mount(CWD, Path::new("/"), true).context("the container's root cannot be cloned")?;
+    let bottom = guest_mount(Path::new("/"))?.context("the root file system is one of the kernel's own")?;
+    let mounts = mounts(spec)?;
+    let here = super::mount_api::open_path(Path::new("/"))?;
+    attach(&bottom, here).context("the guest's root")?;
+    pivot(&bottom).context("the guest's root")?;
+    let mut view = View::default();
+    view.add(Path::new("/"), &bottom)?;
+    for (path, mount) in &mounts {
+        // A place that is not there in the root file system alone lies in a mount that was left out.
+        if let Ok(place) = open_below(&bottom, path) {
+            attach(mount, place).with_context(|| format!("the guest's mount at {}", path.display()))?;
+            if is_dir(mount)? {
+                view.add(path, mount)?;
+            }
+        }
+    }
+    let top = super::mount_api::open_path(Path::new("/"))?;
+    attach(&container, top).context("the container's root")?;
+    rustix::process::fchdir(&container)?;
+    rustix::process::chroot(".")?;
+    rustix::process::chdir("/")?;
+    Ok(view)
+}
+
+/// Clones of the spec's mounts that a guest may have, in their order.
+fn mounts(spec: &Spec) -> Result<Vec<(PathBuf, OwnedFd)>> {
+    let mut seen = BTreeSet::new();
+    let mut mounts = Vec::new();
+    for mount in spec.mounts().iter().flatten() {
+        let path = mount.destination();
+        if path == Path::new("/") || !seen.insert(path.clone()) {
+            continue;
+        }
+        if let Some(clone) = guest_mount(path).with_context(|| format!("the mount at {}", path.display()))? {
+            mounts.push((path.clone(), clone));
+        }
+    }
+    Ok(mounts)
+}
+
+/// A clone of the one mount at `path`, unless it is one that no guest may have.
+fn guest_mount(path: &Path) -> Result<Option<OwnedFd>> {
+    let clone = match clone_mount(CWD, path, false) {
+        Ok(clone) => clone,
+        // A mount that is not made at all (version 1 cgroups), or one that a later mount covers.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    #[allow(clippy::cast_sign_loss, reason = "the kernel's magic numbers are unsigned")]
+    let kind = fstatfs(&clone)?.f_type as u64 & 0xffff_ffff;
+    if KERNEL_FILE_SYSTEMS.contains(&kind) {
+        return Ok(None);
+    }
+    // A device node in an image's layer or a volume is a file to a guest, never the device.
+    if path != Path::new("/dev") {
+        set_attributes(clone.as_fd(), Attributes::NO_DEVICES)?;
+    }
+    Ok(Some(clone))
+}
+
+impl View {
+    fn add(&mut self, path: &Path, mount: &OwnedFd) -> Result<()> {
+        let dir = openat(mount, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        self.preopens.push(Preopen {
+            guest_path: path.display().to_string(),
+            fd: dir.as_raw_fd(),
+            is_dir: true,
+            writable: !fstatvfs(&dir)?.f_flag.contains(StatVfsMountFlags::RDONLY),
+        });
+        self.descriptors.push(dir);
+        Ok(())
+    }
+}
+
+fn is_dir(fd: &OwnedFd) -> io::Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory)
+}
