@@ -53,6 +53,11 @@ impl Host {
         })
     }
 
+    /// The guest's environment.
+    pub(crate) fn env(&self) -> &[(String, String)] {
+        &self.env
+    }
+
     /// A store for one instance of a component.
     pub(crate) fn store(self: &Arc<Self>, engine: &Engine, budget: &Arc<Budget>) -> Store<Guest> {
         let mut builder = WasiCtxBuilder::new();
@@ -149,11 +154,8 @@ pub(crate) struct ModuleGuest {
 /// A linker with every interface that the program may import, in each version that Wasmtime serves.
 pub(crate) fn linker(engine: &Engine) -> Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
-    // Behind a gate in 0.2, and what a C program's exit code needs.
-    let mut exit_codes = wasmtime_wasi::p2::bindings::LinkOptions::default();
-    exit_codes.cli_exit_with_code(true);
     (|| {
-        wasmtime_wasi::p2::add_to_linker_with_options_async(&mut linker, &exit_codes)?;
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)

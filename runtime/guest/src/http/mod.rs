@@ -1,9 +1,82 @@
-//! HTTP services.
-use crate::command::Run;
-use crate::prepare::Parts;
-use anyhow::{Result, bail};
-use wasmtime::component::Component;
+//! HTTP services: components that export `wasi:http/incoming-handler` (0.2) or `wasi:http/handler` (0.3).
+//!
+//! [`listen`] opens the port, [`serve`] accepts connections and ends them gracefully, [`connection`] watches over one
+//! connection's time, [`request`] over one request's limits, [`instances`] makes a fresh instance for each request
+//! (Wasmtime's own `ProxyHandler` does the rest), and [`ticker`] makes endless ones stop.
 
-pub(crate) fn service(_parts: &Parts<'_>, _component: &Component) -> Result<Run> {
-    bail!("not yet")
+mod body;
+mod connection;
+mod instances;
+mod listen;
+mod request;
+mod serve;
+mod ticker;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::runtime::{Builder, Runtime};
+use wasmtime::component::Component;
+use wasmtime_wasi_http::handler::{ProxyHandler, ProxyPre};
+use wasmtime_wasi_http::{p2, p3};
+use wisp_contract::facts::Kind;
+use wisp_contract::plan::Plan;
+
+use crate::command::Run;
+use crate::host::{self, Host};
+use crate::prepare::Parts;
+use crate::{exit, signals};
+
+/// Threads beside the reactor's may exist for file operations, this many at most.
+const BLOCKING_THREADS: usize = 16;
+
+/// An HTTP service, with its port opened but not yet listening.
+pub(crate) fn service(parts: &Parts<'_>, component: &Component) -> Result<Run> {
+    let host = Arc::new(Host::new(parts.plan, false)?);
+    let linked = parts.link(&host::linker(&parts.engine)?, component)?;
+    let program = match parts.plan.program.facts.kind {
+        Kind::Http03 => ProxyPre::P3(p3::bindings::ServicePre::new(linked)?),
+        _ => ProxyPre::P2(p2::bindings::ProxyPre::new(linked)?),
+    };
+    let port = listen::open(host.env())?;
+    let runtime = runtime(parts.plan)?;
+    let settings = parts.plan.http.clone();
+    let instances = instances::Instances {
+        engine: parts.engine.clone(),
+        host,
+        budget: Arc::clone(&parts.budget),
+        program,
+        name: parts.program(),
+        settings: settings.clone(),
+        ticker: ticker::Ticker::start(parts.engine.clone()).context("no thread to measure time with")?,
+        freed: Arc::default(),
+    };
+    Ok(Box::new(move || {
+        let served = signals::tell_instead_of_exit()
+            .map_err(anyhow::Error::from)
+            .and_then(|()| runtime.block_on(serve::serve(port, ProxyHandler::new(instances), settings)));
+        // What still runs has had its time.
+        runtime.shutdown_background();
+        match served {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => exit::unstarted(&error),
+        }
+    }))
+}
+
+/// As many threads as the container has processors, and this one alone where that is one.
+fn runtime(plan: &Plan) -> Result<Runtime> {
+    let machine = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = match plan.cpus {
+        Some(cpus) if cpus > 0.0 => (1..machine).find(|threads| *threads as f64 >= cpus).unwrap_or(machine),
+        _ => machine,
+    };
+    let mut builder = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder
+        .worker_threads(threads)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .context("the reactor could not be made")
 }

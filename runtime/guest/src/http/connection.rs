@@ -1,0 +1,327 @@
+//! One connection: its input and output, the time that it may take, and its graceful end.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::{HeaderValue, Version, header};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use wisp_contract::plan::HttpSettings;
+
+use super::request::Service;
+
+/// How far a service is on its way to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// It serves.
+    Serving,
+    /// It was asked to stop: it serves on, and each answer closes its connection.
+    Draining,
+    /// It takes nothing new.
+    Closing,
+}
+
+/// What clients get that were in the kernel's queue when it was emptied, to send the request that they connected for.
+const GRACE: Duration = Duration::from_secs(1);
+/// What a response gets to be written after its request's time is over: the 504 itself.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// What a client is told that did not finish its request's headers in time.
+const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// Milliseconds since this process began to serve; times of connections fit into an atomic that way.
+fn now() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    // Never 0, which says "never".
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+/// What is known of one connection.
+#[derive(Debug, Default)]
+struct State {
+    /// Requests whose responses have not been sent.
+    active: AtomicU64,
+    served: AtomicU64,
+    is_http2: AtomicBool,
+    /// When the connection was opened, or its last response ended.
+    idle_since: AtomicU64,
+    /// When the first bytes after that came; 0 if none did.
+    heard_at: AtomicU64,
+    /// When the last request began.
+    began_at: AtomicU64,
+}
+
+impl State {
+    /// When the connection has had its time, in milliseconds as [`now`] counts.
+    fn deadline(&self, settings: &HttpSettings) -> u64 {
+        let at = |time: &AtomicU64| time.load(Ordering::Relaxed);
+        if at(&self.active) > 0 {
+            let last_words = u64::try_from(LAST_WORDS.as_millis()).unwrap_or(u64::MAX);
+            return at(&self.began_at).saturating_add(settings.request_timeout_ms).saturating_add(last_words);
+        }
+        let idle = at(&self.idle_since).saturating_add(settings.idle_timeout_ms);
+        let is_http2 = self.is_http2.load(Ordering::Relaxed);
+        match at(&self.heard_at) {
+            0 if at(&self.served) > 0 || is_http2 => idle,
+            0 => idle.min(at(&self.idle_since).saturating_add(settings.header_timeout_ms)),
+            // HTTP/2 has frames that belong to no request.
+            _ if is_http2 => idle,
+            heard => heard.saturating_add(settings.header_timeout_ms),
+        }
+    }
+
+    /// Whether the time is over in the middle of a request's headers (of HTTP/1).
+    fn is_in_headers(&self) -> bool {
+        self.active.load(Ordering::Relaxed) == 0
+            && self.heard_at.load(Ordering::Relaxed) != 0
+            && !self.is_http2.load(Ordering::Relaxed)
+    }
+}
+
+/// A request on a connection, until its response has been sent.
+pub(crate) struct Activity(Arc<State>);
+
+impl Activity {
+    fn begin(state: &Arc<State>, version: Version) -> Self {
+        state.active.fetch_add(1, Ordering::Relaxed);
+        state.served.fetch_add(1, Ordering::Relaxed);
+        state.heard_at.store(0, Ordering::Relaxed);
+        state.began_at.store(now(), Ordering::Relaxed);
+        if version == Version::HTTP_2 {
+            state.is_http2.store(true, Ordering::Relaxed);
+        }
+        Self(Arc::clone(state))
+    }
+}
+
+impl Drop for Activity {
+    fn drop(&mut self) {
+        self.0.idle_since.store(now(), Ordering::Relaxed);
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    service: Service,
+    settings: Arc<HttpSettings>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    // Small writes (server-sent events) are not to wait for more.
+    let _ = stream.set_nodelay(true);
+    let stream = Arc::new(stream);
+    let state = Arc::new(State { idle_since: AtomicU64::new(now()), ..State::default() });
+    let answers = {
+        let (state, phase) = (Arc::clone(&state), phase.clone());
+        service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let version = request.version();
+            let answer = service.clone().answer(request, Activity::begin(&state, version));
+            let phase = phase.clone();
+            async move {
+                let mut answer = answer.await?;
+                // HTTP/2 says it with GOAWAY.
+                if *phase.borrow() != Phase::Serving && version != Version::HTTP_2 {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, std::convert::Infallible>(answer)
+            }
+        })
+    };
+    let builder = builder(&settings);
+    let io = Watched { stream: Arc::clone(&stream), state: Arc::clone(&state) };
+    let mut connection = pin!(builder.serve_connection(io, answers));
+    let mut ending = false;
+    loop {
+        let over = time_is_over(&state, &settings);
+        tokio::select! {
+            biased;
+            // What the client did wrong is between it and hyper; what the guest did wrong has been said.
+            _ = async { poll_fn(|cx| connection.as_mut().poll(cx)).await } => return,
+            () = over => {
+                if state.is_in_headers() {
+                    let _ = stream.try_write(TIMED_OUT);
+                }
+                return;
+            }
+            () = its_end(&state, &mut phase), if !ending => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn builder(settings: &HttpSettings) -> Builder<TokioExecutor> {
+    let header_bytes = settings.max_header_bytes.max(1);
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // `time_is_over` tells headers that do not come from connections that are idle.
+        .header_read_timeout(None)
+        // hyper bounds headers by what it reads ahead, which is 8 KiB at least.
+        .max_buf_size((header_bytes as usize).max(8 << 10))
+        .half_close(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.max_streams.max(1))
+        .max_header_list_size(header_bytes);
+    builder
+}
+
+/// Waits until the connection has had its time.
+async fn time_is_over(state: &State, settings: &HttpSettings) {
+    let in_time = |deadline: u64| Instant::now() + Duration::from_millis(deadline.saturating_sub(now()));
+    let mut armed = state.deadline(settings);
+    let mut timer = pin!(sleep_until(in_time(armed)));
+    poll_fn(|cx| {
+        loop {
+            let deadline = state.deadline(settings);
+            // A later deadline is looked at when the timer goes off: most requests never touch it.
+            if deadline < armed {
+                timer.as_mut().reset(in_time(deadline));
+                armed = deadline;
+            }
+            ready!(timer.as_mut().poll(cx));
+            let deadline = state.deadline(settings);
+            if deadline <= now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(in_time(deadline));
+            armed = deadline;
+        }
+    })
+    .await;
+}
+
+/// Waits until the connection is to end as soon as its requests are answered.
+async fn its_end(state: &State, phase: &mut watch::Receiver<Phase>) {
+    let is_over = |at: &Phase| {
+        *at == Phase::Closing || (*at == Phase::Draining && state.is_http2.load(Ordering::Relaxed))
+    };
+    while !is_over(&phase.borrow_and_update()) {
+        if phase.changed().await.is_err() {
+            return;
+        }
+    }
+    if state.served.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(GRACE).await;
+    }
+}
+
+/// The connection's bytes, with a note of when they came.
+struct Watched {
+    stream: Arc<TcpStream>,
+    state: Arc<State>,
+}
+
+impl Read for Watched {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            // SAFETY: the buffer may be uninitialized, so it is only lent as such, and only what was read is counted.
+            let read = self.stream.try_io(tokio::io::Interest::READABLE, || unsafe {
+                Ok(rustix::io::read(&*self.stream, buffer.as_mut())?.0.len())
+            });
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(read) => {
+                    // SAFETY: read(2) has filled this many bytes.
+                    unsafe { buffer.advance(read) };
+                    let state = &self.state;
+                    if read > 0 && state.active.load(Ordering::Relaxed) == 0 {
+                        let _ =
+                            state.heard_at.compare_exchange(0, now(), Ordering::Relaxed, Ordering::Relaxed);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+impl Write for Watched {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match self.stream.try_write_vectored(slices) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match rustix::net::shutdown(&*self.stream, rustix::net::Shutdown::Write) {
+            Err(rustix::io::Errno::NOTCONN) | Ok(()) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> HttpSettings {
+        HttpSettings {
+            header_timeout_ms: 10,
+            idle_timeout_ms: 100,
+            request_timeout_ms: 1_000,
+            ..HttpSettings::default()
+        }
+    }
+
+    #[test]
+    fn headers_that_do_not_end_have_less_time_than_a_kept_connection() {
+        let state = Arc::new(State { idle_since: AtomicU64::new(1), ..State::default() });
+        assert_eq!(state.deadline(&settings()), 11, "a client that connects and says nothing");
+        drop(Activity::begin(&state, Version::HTTP_11));
+        let idle_since = state.idle_since.load(Ordering::Relaxed);
+        assert_eq!(state.deadline(&settings()), idle_since + 100, "a connection that is kept");
+        state.heard_at.store(5, Ordering::Relaxed);
+        assert_eq!(state.deadline(&settings()), 15, "headers that begin and do not end");
+        assert!(state.is_in_headers());
+    }
+
+    #[test]
+    fn a_connection_is_not_idle_while_a_response_is_on_its_way() {
+        let state = Arc::new(State::default());
+        let activity = Activity::begin(&state, Version::HTTP_11);
+        assert!(state.deadline(&settings()) > 1_000);
+        drop(activity);
+        assert!(state.deadline(&settings()) < 1_000);
+    }
+}
