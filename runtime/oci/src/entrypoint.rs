@@ -125,7 +125,7 @@ pub fn find(files: &Files<'_>, process: &Process) -> Result<Entrypoint> {
         there => format!("; the image has {}", there.join(", ")),
     };
     bail!(
-        "the entrypoint {path_part:?} was not found in the container{hint}: no such file or directory; name a Wasm file \
+        "the entrypoint {path_part:?} was not found in the container: no such file or directory{hint}; name a Wasm file \
          of the image as its ENTRYPOINT or as the container's command"
     )
 }

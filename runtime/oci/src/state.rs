@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -49,6 +49,9 @@ pub struct Record {
     /// The preopens of the first process, for the Wasm that `exec` runs.
     #[serde(default)]
     pub preopens: Vec<Preopen>,
+    /// The root of the guest's tree, by its number in the first process.
+    #[serde(default)]
+    pub tree: RawFd,
 }
 
 /// The state of a container, in the OCI spec's words.
@@ -307,6 +310,7 @@ mod tests {
             started: true,
             annotations: HashMap::new(),
             preopens: vec![],
+            tree: 0,
         }
     }
 

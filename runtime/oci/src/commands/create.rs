@@ -10,7 +10,6 @@ use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::Spec;
 use tracing::warn;
 use wisp_contract::counters::PAGE;
-use wisp_contract::plan::Preopen;
 
 use crate::args;
 use crate::bundle::Bundle;
@@ -95,7 +94,7 @@ fn raise(parent: Parent, spec: &Spec, claim: &Claim, record: &mut Record) -> Res
                 }
                 parent.go()?;
             }
-            Said::Preopens(preopens) => record.preopens = preopens,
+            Said::View { tree, preopens } => (record.tree, record.preopens) = (tree, preopens),
         }
     }
     parent.ended_well(true)
@@ -133,7 +132,8 @@ fn record(id: &str, bundle: &Bundle) -> Record {
         created: state::now(),
         started: false,
         annotations: bundle.spec.annotations().clone().unwrap_or_default(),
-        preopens: Vec::<Preopen>::new(),
+        preopens: Vec::new(),
+        tree: 0,
     }
 }
 

@@ -52,7 +52,10 @@ fn make(
 ) -> Result<i32> {
     let found = entrypoint::find(&Files::of_process(container.record.pid)?, process)?;
     let program = match found.kind {
-        Kind::Wasm => Runs::Guest(Box::new(Guest::prepare(found, spec)?), container.record.preopens.clone()),
+        Kind::Wasm => {
+            let record = &container.record;
+            Runs::Guest(Box::new(Guest::prepare(found, spec)?), record.tree, record.preopens.clone())
+        }
         Kind::Native => Runs::Native(found.path),
     };
     let wants_report = matches!(program, Runs::Guest(..));

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 
 use anyhow::{Context, Result, bail};
@@ -22,8 +22,13 @@ const LONGEST: usize = 256 << 10;
 pub enum Said {
     /// The container's mounts are made and its root not yet entered; it waits.
     Mounted,
-    /// These are the guest's preopens, by the numbers that they have in the guest process.
-    Preopens(Vec<Preopen>),
+    /// The guest's preopens, and the root of its tree by the number that it has in the guest process.
+    View {
+        /// The tree's root.
+        tree: RawFd,
+        /// The preopens.
+        preopens: Vec<Preopen>,
+    },
 }
 
 /// The parent's ends.

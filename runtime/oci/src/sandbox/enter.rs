@@ -1,19 +1,19 @@
 //! A further process in a running container: into its namespaces, then the same end as the first.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
-use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use wisp_contract::plan::Preopen;
 
 use super::channel::Child;
 use super::console;
-use super::launch::{Become, Launch, keep};
+use super::launch::{Become, Launch};
 use super::lsm::Labels;
+use super::view;
 use crate::program::Guest;
 
 /// What a further process enters itself; its pid namespace is the one that its parent chose for its children.
@@ -41,8 +41,8 @@ pub struct Enter<'a> {
 /// What a further process runs.
 #[derive(Debug)]
 pub enum Runs {
-    /// A guest, with the preopens of the first process.
-    Guest(Box<Guest>, Vec<Preopen>),
+    /// A guest, with the tree of the first process by its number there, and its preopens.
+    Guest(Box<Guest>, RawFd, Vec<Preopen>),
     /// A native program, by its path in the container.
     Native(PathBuf),
 }
@@ -81,31 +81,14 @@ impl Enter<'_> {
             console::open_terminal(socket, size.as_ref(), false).context("the terminal")?;
         }
         match &self.program {
-            Runs::Guest(guest, preopens) => {
-                let preopens = borrow(&self.target, preopens)?;
-                self.launch.exec(labels, child, Become::Guest { guest, preopens, control: None })
+            Runs::Guest(guest, tree, preopens) => {
+                // The tree lies where no path leads, but the first process holds it open.
+                let tree = pidfd_getfd(&self.target, *tree, PidfdGetfdFlags::empty())
+                    .context("the guest's tree cannot be had of the container's process")?;
+                let view = view::again(tree, preopens)?;
+                self.launch.exec(labels, child, Become::Guest { guest, view, control: None })
             }
             Runs::Native(path) => self.launch.exec(labels, child, Become::Native { path }),
         }
     }
-}
-
-/// Opens the preopens of the first process anew: its tree lies where no path leads, but it holds descriptors.
-///
-/// The descriptors are the guest's, which may have closed one and opened something else: what it can have opened is
-/// within its own walls, and a folder is expected.
-fn borrow(target: &OwnedFd, preopens: &[Preopen]) -> Result<Vec<Preopen>> {
-    let mut borrowed = Vec::new();
-    for preopen in preopens {
-        let again = || -> rustix::io::Result<OwnedFd> {
-            let theirs = pidfd_getfd(target, preopen.fd, PidfdGetfdFlags::empty())?;
-            openat(&theirs, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        };
-        let Ok(dir) = again() else { continue };
-        let writable = !fstatvfs(dir.as_fd())?.f_flag.contains(StatVfsMountFlags::RDONLY);
-        let fd: RawFd = dir.as_raw_fd();
-        keep(dir);
-        borrowed.push(Preopen { fd, writable, ..preopen.clone() });
-    }
-    Ok(borrowed)
 }

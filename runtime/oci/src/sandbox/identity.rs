@@ -26,7 +26,7 @@ const USEFUL_TO_WASM: [Cap; 7] = [
 pub enum Program {
     /// A guest, whose capabilities are bounded by what Wasm can make use of.
     Wasm,
-    /// A native program, with the spec's capabilities.
+    /// A native program, with the spec's capabilities but `MKNOD`: version 2 cgroups do not bound devices here.
     Native,
 }
 
@@ -98,7 +98,7 @@ impl Sets {
     fn of(capabilities: Option<&LinuxCapabilities>, program: Program) -> Self {
         let bound: CapSet = match program {
             Program::Wasm => USEFUL_TO_WASM.into_iter().collect(),
-            Program::Native => !CapSet::empty(),
+            Program::Native => !CapSet::empty() - [Cap::MKNOD].into_iter().collect(),
         };
         let set = |asked: fn(&LinuxCapabilities) -> &Option<HashSet<Capability>>| {
             let asked = capabilities.and_then(|capabilities| asked(capabilities).as_ref());
@@ -149,7 +149,7 @@ mod tests {
 
     fn capabilities() -> LinuxCapabilities {
         serde_json::from_str(
-            r#"{"bounding":["CAP_SYS_ADMIN","CAP_NET_BIND_SERVICE"],"effective":["CAP_CHOWN","CAP_KILL"]}"#,
+            r#"{"bounding":["CAP_SYS_ADMIN","CAP_MKNOD","CAP_NET_BIND_SERVICE"],"effective":["CAP_CHOWN","CAP_KILL"]}"#,
         )
         .unwrap()
     }
@@ -163,8 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn a_native_program_gets_what_the_spec_gives() {
+    fn a_native_program_gets_what_the_spec_gives_but_makes_no_devices() {
         let sets = Sets::of(Some(&capabilities()), Program::Native);
         assert!(sets.bounding.has(Cap::SYS_ADMIN) && sets.effective.has(Cap::KILL));
+        assert!(!sets.bounding.has(Cap::MKNOD));
     }
 }

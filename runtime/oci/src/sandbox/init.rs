@@ -62,7 +62,7 @@ impl Init<'_> {
         }
         let view = view::lay(spec)?;
         let control = Some((OwnedFd::from(self.control), self.counters));
-        let becoming = Become::Guest { guest: self.guest, preopens: view.preopens.clone(), control };
+        let becoming = Become::Guest { guest: self.guest, view, control };
         self.launch.exec(labels, child, becoming)
     }
 

@@ -3,7 +3,7 @@
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -12,12 +12,13 @@ use oci_spec::runtime::Process;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use seccompiler::BpfProgram;
-use wisp_contract::plan::{PLAN_FD, Plan, Preopen, Program as PlannedProgram};
+use wisp_contract::plan::{PLAN_FD, Plan, Program as PlannedProgram};
 
 use super::channel::{Child, Said};
 use super::identity::{self, Program};
 use super::lsm::Labels;
 use super::seccomp;
+use super::view::View;
 use crate::program::Guest;
 
 /// Descriptors of the guest process are above the plan's.
@@ -41,7 +42,7 @@ pub enum Become<'a> {
         /// The program.
         guest: &'a Guest,
         /// What the guest can open.
-        preopens: Vec<Preopen>,
+        view: View,
         /// The control socket and the page of counters, for a container's first process.
         control: Option<(OwnedFd, OwnedFd)>,
     },
@@ -78,7 +79,7 @@ impl<'a> Launch<'a> {
         // From here on only what is meant to be inherited is.
         close_on_exec()?;
         let image = match becoming {
-            Become::Guest { guest, preopens, control } => self.guest(child, guest, preopens, control)?,
+            Become::Guest { guest, view, control } => self.guest(child, guest, view, control)?,
             Become::Native { path } => self.native(path)?,
         };
         identity::limit(self.process)?;
@@ -113,14 +114,14 @@ impl<'a> Launch<'a> {
         &self,
         child: &Child,
         guest: &Guest,
-        mut preopens: Vec<Preopen>,
+        view: View,
         control: Option<(OwnedFd, OwnedFd)>,
     ) -> Result<Image> {
-        for preopen in &mut preopens {
-            // SAFETY: the view that made the preopens is alive and keeps their descriptors open.
-            preopen.fd = inherit(unsafe { BorrowedFd::borrow_raw(preopen.fd) })?;
+        let mut preopens = view.preopens;
+        for (preopen, descriptor) in preopens.iter_mut().zip(&view.descriptors) {
+            preopen.fd = inherit(descriptor.as_fd())?;
         }
-        child.say(&Said::Preopens(preopens.clone()))?;
+        child.say(&Said::View { tree: inherit(view.tree.as_fd())?, preopens: preopens.clone() })?;
         let (control_fd, counters_fd) = match &control {
             Some((socket, counters)) => (Some(inherit(socket.as_fd())?), Some(inherit(counters.as_fd())?)),
             None => (None, None),
@@ -244,9 +245,4 @@ fn close_on_exec() -> io::Result<()> {
 
 fn text(text: impl AsRef<OsStr>) -> Result<CString> {
     CString::new(text.as_ref().as_bytes()).context("arguments and variables hold no zero bytes")
-}
-
-/// Gives up a descriptor's ownership: it stays open until the process ends or execs.
-pub fn keep(fd: OwnedFd) -> RawFd {
-    fd.into_raw_fd()
 }

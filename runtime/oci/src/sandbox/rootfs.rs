@@ -40,6 +40,8 @@ pub fn build(rootfs: &Path, bundle: &Path, spec: &Spec) -> Result<OwnedFd> {
         .and_then(|root| {
             let target = super::mount_api::open_path(rootfs)?;
             attach(&root, target)?;
+            // Devices are in /dev, which is a file system of the container's own.
+            set_attributes(root.as_fd(), Attributes::NO_DEVICES)?;
             Ok(root)
         })
         .with_context(|| format!("the root file system {}", rootfs.display()))?;

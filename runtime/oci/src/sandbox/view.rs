@@ -35,9 +35,11 @@ const KERNEL_FILE_SYSTEMS: [u64; 11] = [
     0xde5e_81e4, // efivarfs
 ];
 
-/// A guest's preopens and the descriptors that they are.
-#[derive(Debug, Default)]
+/// The guest's tree and its preopens.
+#[derive(Debug)]
 pub struct View {
+    /// The tree's root, by which further processes find their preopens.
+    pub tree: OwnedFd,
     /// For the plan.
     pub preopens: Vec<Preopen>,
     /// Kept open into the guest process.
@@ -56,14 +58,13 @@ pub fn lay(spec: &Spec) -> Result<View> {
     let here = super::mount_api::open_path(Path::new("/"))?;
     attach(&bottom, here).context("the guest's root")?;
     pivot(&bottom).context("the guest's root")?;
-    let mut view = View::default();
-    view.add(Path::new("/"), &bottom)?;
+    let mut preopens = vec![preopen(&bottom, Path::new("/"))?];
     for (path, mount) in &mounts {
         // A place that is not there in the root file system alone lies in a mount that was left out.
         if let Ok(place) = open_below(&bottom, path) {
             attach(mount, place).with_context(|| format!("the guest's mount at {}", path.display()))?;
             if is_dir(mount)? {
-                view.add(path, mount)?;
+                preopens.push(preopen(mount, path)?);
             }
         }
     }
@@ -72,7 +73,8 @@ pub fn lay(spec: &Spec) -> Result<View> {
     rustix::process::fchdir(&container)?;
     rustix::process::chroot(".")?;
     rustix::process::chdir("/")?;
-    Ok(view)
+    let (preopens, descriptors) = preopens.into_iter().unzip();
+    Ok(View { tree: bottom, preopens, descriptors })
 }
 
 /// Clones of the spec's mounts that a guest may have, in their order.
@@ -111,18 +113,33 @@ fn guest_mount(path: &Path) -> Result<Option<OwnedFd>> {
     Ok(Some(clone))
 }
 
-impl View {
-    fn add(&mut self, path: &Path, mount: &OwnedFd) -> Result<()> {
-        let dir = openat(mount, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        self.preopens.push(Preopen {
-            guest_path: path.display().to_string(),
-            fd: dir.as_raw_fd(),
-            is_dir: true,
-            writable: !fstatvfs(&dir)?.f_flag.contains(StatVfsMountFlags::RDONLY),
-        });
-        self.descriptors.push(dir);
-        Ok(())
+/// The preopens of a further process, opened anew in the tree of the first.
+///
+/// # Errors
+/// The kernel's.
+pub fn again(tree: OwnedFd, preopens: &[Preopen]) -> Result<View> {
+    let mut view = View { tree, preopens: Vec::new(), descriptors: Vec::new() };
+    for asked in preopens {
+        let path = Path::new(&asked.guest_path);
+        let place = open_below(&view.tree, path)
+            .with_context(|| format!("the guest's mount at {}", path.display()))?;
+        let (preopen, dir) = preopen(&place, path)?;
+        view.preopens.push(preopen);
+        view.descriptors.push(dir);
     }
+    Ok(view)
+}
+
+/// A preopen of the mount or folder that `place` is open on.
+fn preopen(place: &OwnedFd, path: &Path) -> Result<(Preopen, OwnedFd)> {
+    let dir = openat(place, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let preopen = Preopen {
+        guest_path: path.display().to_string(),
+        fd: dir.as_raw_fd(),
+        is_dir: true,
+        writable: !fstatvfs(&dir)?.f_flag.contains(StatVfsMountFlags::RDONLY),
+    };
+    Ok((preopen, dir))
 }
 
 fn is_dir(fd: &OwnedFd) -> io::Result<bool> {
