@@ -204,11 +204,13 @@ fn note_name(key: &Key) -> String {
     format!("{}.json", key.as_str())
 }
 
-/// What changes when a file's content does, or when it is another file.
+/// What changes when a file's content does, when it is another file, and at every boot.
 fn identity(file: &File) -> io::Result<String> {
     let meta = file.metadata()?;
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     Ok(format!(
-        "{}:{} {} {}.{} {}.{}",
+        "{} {}:{} {} {}.{} {}.{}",
+        boot.trim(),
         meta.dev(),
         meta.ino(),
         meta.size(),
@@ -246,8 +248,6 @@ fn mappable(mut code: File) -> io::Result<File> {
 mod tests {
     use std::io::{Read, Seek};
 
-    use wisp_contract::facts::Kind;
-
     use super::*;
 
     struct Bed {
@@ -272,18 +272,11 @@ mod tests {
     fn compiled(bytes: &[u8]) -> Compiled {
         let mut code = in_memory("test").unwrap();
         code.write_all(bytes).unwrap();
-        let facts = Facts {
-            kind: Kind::Module,
-            profile: "fast".into(),
-            wasmtime: "48".into(),
-            imports: vec![],
-            exports: vec![],
-            memories: vec![],
-            table_elements: 0,
-            core_instances: 1,
-            wasm_bytes: 8,
-            code_bytes: bytes.len() as u64,
-        };
+        let facts = serde_json::json!({
+            "kind": "module", "profile": "fast", "wasmtime": "48", "imports": [], "exports": [], "memories": [],
+            "wasm_bytes": 8, "code_bytes": bytes.len(),
+        });
+        let facts = serde_json::from_value(facts).unwrap();
         Compiled { code, facts }
     }
 
