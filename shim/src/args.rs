@@ -58,7 +58,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Args, Stri
             "info" if truth(inline.clone()) => parsed.action = Action::Info,
             "v" | "version" | "info" => {}
             _ => {
-                let value = inline.or_else(|| args.next()).ok_or(format!("the flag -{name} needs a value"))?;
+                let value =
+                    inline.or_else(|| args.next()).ok_or(format!("the flag -{name} needs a value"))?;
                 set(&mut parsed, name, value)?;
             }
         }
@@ -79,7 +80,9 @@ fn action(name: &str) -> Result<Action, String> {
 }
 
 fn truth(value: Option<String>) -> bool {
-    value.is_none_or(|value| value.eq_ignore_ascii_case("true") || value == "1" || value.eq_ignore_ascii_case("t"))
+    value.is_none_or(|value| {
+        value.eq_ignore_ascii_case("true") || value == "1" || value.eq_ignore_ascii_case("t")
+    })
 }
 
 fn set(args: &mut Args, name: &str, value: String) -> Result<(), String> {
@@ -110,7 +113,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!(args.action, Action::Start);
-        assert_eq!((args.namespace.as_str(), args.id.as_str(), args.address.as_str()), ("k8s.io", "abc", "/run/c.sock"));
+        assert_eq!(
+            (args.namespace.as_str(), args.id.as_str(), args.address.as_str()),
+            ("k8s.io", "abc", "/run/c.sock")
+        );
         assert_eq!(args.bundle, Some(PathBuf::from("/b")));
         assert!(args.debug);
     }

@@ -53,7 +53,9 @@ impl Request {
         };
         // Options, too, can be read as parameters: they are meant only where they name this container.
         match BootstrapParams::parse_from_bytes(input) {
-            Ok(params) if params.instance_id == args.id && params.namespace == args.namespace => Self::of(args, params),
+            Ok(params) if params.instance_id == args.id && params.namespace == args.namespace => {
+                Self::of(args, params)
+            }
             _ => legacy(),
         }
     }
@@ -87,23 +89,27 @@ pub(crate) fn start(args: &Args) -> anyhow::Result<Vec<u8>> {
     let socket = socket_path(folder, &request.address, &args.namespace, group);
     let address = format!("unix://{}", socket.display());
 
-    if let Some(listener) = listen(&socket).with_context(|| format!("making the shim's socket {}", socket.display()))?
+    if let Some(listener) =
+        listen(&socket).with_context(|| format!("making the shim's socket {}", socket.display()))?
         && let Err(error) = spawn(args, &request, listener)
     {
         let _ = fs::remove_file(&socket);
         return Err(error);
     }
-    bundle::write(&bundle.join(ADDRESS_FILE), address.as_bytes()).context("writing the shim's address into the bundle")?;
+    bundle::write(&bundle.join(ADDRESS_FILE), address.as_bytes())
+        .context("writing the shim's address into the bundle")?;
     if !request.bootstrap {
         return Ok(address.into_bytes());
     }
-    let result = BootstrapResult { version: 3, address, protocol: "ttrpc".to_owned(), ..BootstrapResult::default() };
+    let result =
+        BootstrapResult { version: 3, address, protocol: "ttrpc".to_owned(), ..BootstrapResult::default() };
     Ok(result.write_to_bytes()?)
 }
 
 /// The address of a pod's shim; the same form for ever, so that shims of all versions find each other.
 fn socket_path(folder: &Path, containerd: &str, namespace: &str, group: &str) -> PathBuf {
-    let digest = Sha256::digest(Path::new(containerd).join(namespace).join(group).as_os_str().as_encoded_bytes());
+    let digest =
+        Sha256::digest(Path::new(containerd).join(namespace).join(group).as_os_str().as_encoded_bytes());
     folder.join(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
@@ -130,11 +136,13 @@ fn listen(path: &Path) -> io::Result<Option<UnixListener>> {
 fn spawn(args: &Args, request: &Request, listener: UnixListener) -> anyhow::Result<()> {
     let options = Options::decode(&request.options).unwrap_or_default();
     if !options.shim_cgroup.is_empty() {
-        join_cgroup(&options.shim_cgroup).with_context(|| format!("joining the shim's cgroup {}", options.shim_cgroup))?;
+        join_cgroup(&options.shim_cgroup)
+            .with_context(|| format!("joining the shim's cgroup {}", options.shim_cgroup))?;
     }
     if std::env::var_os("SCHED_CORE").is_some_and(|value| !value.is_empty()) {
         let own = rustix::process::getpid();
-        create_core_scheduling_cookie(own, CoreSchedulingScope::ThreadGroup).context("asking for core scheduling")?;
+        create_core_scheduling_cookie(own, CoreSchedulingScope::ThreadGroup)
+            .context("asking for core scheduling")?;
     }
     // Not by its path: this binary may be replaced at any time.
     let mut command = Command::new("/proc/self/exe");
@@ -195,7 +203,10 @@ mod tests {
             containerd_ttrpc_address: "/b.ttrpc".into(),
             log_level: LogLevel::LOG_LEVEL_TRACE.into(),
             socket_dir: Some("/s".into()),
-            extensions: vec![Extension { value: MessageField::some(options.clone()), ..Extension::default() }],
+            extensions: vec![Extension {
+                value: MessageField::some(options.clone()),
+                ..Extension::default()
+            }],
             ..BootstrapParams::default()
         };
         let request = Request::read(&args(), &params.write_to_bytes().unwrap());
@@ -221,7 +232,10 @@ mod tests {
     fn a_pods_containers_have_one_address_which_is_upstreams() {
         let path = socket_path(Path::new("/s"), "/run/containerd/containerd.sock", "k8s.io", "pod");
         let same = Sha256::digest(b"/run/containerd/containerd.sock/k8s.io/pod");
-        assert_eq!(path, Path::new("/s").join(same.iter().map(|byte| format!("{byte:02x}")).collect::<String>()));
+        assert_eq!(
+            path,
+            Path::new("/s").join(same.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        );
     }
 
     #[test]

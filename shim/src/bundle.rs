@@ -95,7 +95,10 @@ impl ExitRecord {
 pub(crate) fn read_pid(path: &Path) -> io::Result<i32> {
     let text = fs::read_to_string(path)?;
     text.trim().parse().ok().filter(|pid| *pid > 0).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{} holds {text:?} and not a process id", path.display()))
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{} holds {text:?} and not a process id", path.display()),
+        )
     })
 }
 
@@ -116,7 +119,8 @@ mod tests {
     fn records_are_read_as_they_were_written() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(RuntimeRecord::read(dir.path()).unwrap(), None);
-        let record = RuntimeRecord { program: "/bin/runc".into(), root: "/run/r".into(), systemd_cgroup: true };
+        let record =
+            RuntimeRecord { program: "/bin/runc".into(), root: "/run/r".into(), systemd_cgroup: true };
         record.write(dir.path()).unwrap();
         assert_eq!(RuntimeRecord::read(dir.path()).unwrap(), Some(record));
         RuntimeRecord::remove(dir.path());

@@ -41,8 +41,9 @@ impl Cgroup {
     pub(crate) fn of_process(pid: u32) -> io::Result<Self> {
         let table = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
         let unified = Path::new(MOUNT).join("cgroup.controllers").exists();
-        Self::parse(&table, Path::new(MOUNT), unified)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("process {pid} is in no cgroup of its own")))
+        Self::parse(&table, Path::new(MOUNT), unified).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("process {pid} is in no cgroup of its own"))
+        })
     }
 
     /// Reads a table as in `/proc/<pid>/cgroup`: lines of `hierarchy:controllers:path`.
@@ -74,7 +75,8 @@ impl Cgroup {
         let folder = match self {
             Self::V2(folder) => folder.as_path(),
             Self::V1(folders) => {
-                let any = ["pids", "devices", "memory", "freezer"].iter().find_map(|name| folders.folder(name));
+                let any =
+                    ["pids", "devices", "memory", "freezer"].iter().find_map(|name| folders.folder(name));
                 any.or(folders.0.first().map(|(_, folder)| folder.as_path())).unwrap_or(Path::new(""))
             }
         };

@@ -71,7 +71,12 @@ fn answer(exit: Option<ExitRecord>, pid: u32) -> DeleteResponse {
 
 fn delete_container(record: &RuntimeRecord, bundle: &Path, id: &str) -> anyhow::Result<()> {
     let mut command = Command::new(&record.program);
-    command.arg("--root").arg(&record.root).arg("--log").arg(bundle.join(LOG_FILE)).args(["--log-format", "json"]);
+    command
+        .arg("--root")
+        .arg(&record.root)
+        .arg("--log")
+        .arg(bundle.join(LOG_FILE))
+        .args(["--log-format", "json"]);
     if record.systemd_cgroup {
         command.arg("--systemd-cgroup");
     }
@@ -98,7 +103,10 @@ fn wait(child: &mut Child) -> io::Result<bool> {
             None if Instant::now() > end => {
                 child.kill()?;
                 child.wait()?;
-                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("it took more than {} s", LIMIT.as_secs())));
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("it took more than {} s", LIMIT.as_secs()),
+                ));
             }
             None => {
                 sleep(pause);

@@ -60,7 +60,11 @@ struct View {
 
 impl View {
     fn new(bundle: &Path, spec: &Spec) -> io::Result<Self> {
-        let root = open(&bundle.join(&spec.root.path), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let root = open(
+            bundle.join(&spec.root.path),
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         let binds = spec.mounts.iter().filter(|mount| mount.is_bind());
         let binds = binds.map(|mount| (mount.destination.clone(), bundle.join(&mount.source))).collect();
         Ok(Self { root, binds })
@@ -125,7 +129,8 @@ impl View {
             // folder is opened first, the name in it second.
             match (path.parent(), path.file_name()) {
                 (Some(parent), Some(name)) if !parent.as_os_str().is_empty() => {
-                    let folder = openat2(&self.root, parent, flags | OFlags::DIRECTORY, Mode::empty(), beneath)?;
+                    let folder =
+                        openat2(&self.root, parent, flags | OFlags::DIRECTORY, Mode::empty(), beneath)?;
                     rustix::fs::openat(&folder, name, flags, Mode::empty())
                 }
                 _ => rustix::fs::openat(&self.root, path, flags, Mode::empty()),
@@ -201,8 +206,12 @@ mod tests {
 
     #[test]
     fn the_bytes_decide_and_not_the_name() {
-        let bundle =
-            Bundle::new(&[("rootfs/app.wasm", ELF), ("rootfs/app", WASM), ("rootfs/run.sh", b"#!/bin/sh\n"), ("rootfs/x", b"")]);
+        let bundle = Bundle::new(&[
+            ("rootfs/app.wasm", ELF),
+            ("rootfs/app", WASM),
+            ("rootfs/run.sh", b"#!/bin/sh\n"),
+            ("rootfs/x", b""),
+        ]);
         assert_eq!(bundle.kind_of("/app.wasm"), Kind::Native);
         assert_eq!(bundle.kind_of("/app"), Kind::Wasm);
         assert_eq!(bundle.kind_of("/run.sh"), Kind::Native);
@@ -213,7 +222,11 @@ mod tests {
 
     #[test]
     fn programs_are_found_by_path_and_working_directory() {
-        let bundle = Bundle::new(&[("rootfs/opt/bin/tool", ELF), ("rootfs/work/tool", ELF), ("rootfs/bin/tool", WASM)]);
+        let bundle = Bundle::new(&[
+            ("rootfs/opt/bin/tool", ELF),
+            ("rootfs/work/tool", ELF),
+            ("rootfs/bin/tool", WASM),
+        ]);
         let kind = |process: &str| bundle.kind(process, "[]");
         assert_eq!(kind(r#"{"args":["tool"],"cwd":"/","env":["PATH=/opt/bin:/bin"]}"#), Kind::Native);
         assert_eq!(kind(r#"{"args":["tool"],"cwd":"/","env":["PATH=/none:/bin"]}"#), Kind::Wasm);
@@ -238,7 +251,12 @@ mod tests {
 
     #[test]
     fn programs_on_bind_mounts_are_found() {
-        let bundle = Bundle::new(&[("volume/tool", ELF), ("file", ELF), ("rootfs/init", WASM), ("rootfs/data/tool", WASM)]);
+        let bundle = Bundle::new(&[
+            ("volume/tool", ELF),
+            ("file", ELF),
+            ("rootfs/init", WASM),
+            ("rootfs/data/tool", WASM),
+        ]);
         bundle.link("/data/tool", "rootfs/tool");
         let mounts = r#"[{"destination":"/data","type":"bind","source":"volume"},
             {"destination":"/init","type":"none","options":["rbind","ro"],"source":"file"}]"#;

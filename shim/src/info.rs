@@ -27,7 +27,8 @@ pub(crate) fn version() -> String {
 pub(crate) fn info() -> anyhow::Result<Vec<u8>> {
     let mut input = Vec::new();
     io::stdin().take(1 << 20).read_to_end(&mut input).context("reading the runtime options from stdin")?;
-    let options = Any::parse_from_bytes(&input).context("the runtime options on stdin are not a protobuf Any")?;
+    let options =
+        Any::parse_from_bytes(&input).context("the runtime options on stdin are not a protobuf Any")?;
     let info = RuntimeInfo {
         name: RUNTIME_NAME.to_owned(),
         version: MessageField::some(RuntimeVersion {
@@ -44,7 +45,8 @@ pub(crate) fn info() -> anyhow::Result<Vec<u8>> {
 /// What `wisp-runtime features` says, if it is there and answers.
 fn features() -> Option<Any> {
     let runtime = companion::find("wisp-runtime").ok()?;
-    let output = Command::new(runtime).arg("features").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let output =
+        Command::new(runtime).arg("features").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     serde_json::from_slice::<Value>(&output.stdout).ok().filter(Value::is_object)?;
     Some(Any { type_url: FEATURES.to_owned(), value: output.stdout, ..Any::default() })
 }

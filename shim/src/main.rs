@@ -53,7 +53,9 @@ fn run(args: &Args) -> anyhow::Result<Vec<u8>> {
     match args.action {
         Action::Version => Ok(info::version().into_bytes()),
         Action::Info => info::info(),
-        _ if args.namespace.is_empty() => Err(anyhow!("shim namespace cannot be empty; containerd gives it as -namespace")),
+        _ if args.namespace.is_empty() => {
+            Err(anyhow!("shim namespace cannot be empty; containerd gives it as -namespace"))
+        }
         Action::Start => bootstrap::start(args),
         Action::Delete => delete::delete(args),
         Action::Serve => server::serve(args).map(|()| Vec::new()),

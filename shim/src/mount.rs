@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_remount, unmount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_remount, unmount,
+};
 use tracing::warn;
 
 use crate::error::{Context, Error, Result};
@@ -68,7 +70,10 @@ pub(crate) fn unmount_all(path: &Path) -> io::Result<()> {
 fn target(root: &Path, inside: &str) -> Result<PathBuf> {
     let inside = Path::new(inside.trim_start_matches('/'));
     if inside.components().any(|component| component == std::path::Component::ParentDir) {
-        return Err(Error::invalid_argument(format!("the mount target {} leaves the root", inside.display())));
+        return Err(Error::invalid_argument(format!(
+            "the mount target {} leaves the root",
+            inside.display()
+        )));
     }
     Ok(root.join(inside))
 }
@@ -77,7 +82,10 @@ fn mount_one(wanted: &Mount, target: &Path) -> Result<()> {
     let what = || format!("mounting {} {} on {}", wanted.kind, wanted.source, target.display());
     let mut parsed = Parsed::of(&wanted.options);
     if let Some(option) = &parsed.unsupported {
-        return Err(Error::invalid_argument(format!("{}: the mount option {option} is not supported", what())));
+        return Err(Error::invalid_argument(format!(
+            "{}: the mount option {option} is not supported",
+            what()
+        )));
     }
     let folder = if parsed.data_len() >= PAGE { parsed.shorten() } else { None };
     let data = parsed.data.join(",");
@@ -88,15 +96,18 @@ fn mount_one(wanted: &Mount, target: &Path) -> Result<()> {
             data.len()
         )));
     }
-    let data = CString::new(data).map_err(|_| Error::invalid_argument(format!("{}: an option has a zero byte", what())))?;
+    let data = CString::new(data)
+        .map_err(|_| Error::invalid_argument(format!("{}: an option has a zero byte", what())))?;
     if parsed.is_bind() {
-        mount(&wanted.source, target, "", parsed.flags & (MountFlags::BIND | MountFlags::REC), None).context(what)?;
+        mount(&wanted.source, target, "", parsed.flags & (MountFlags::BIND | MountFlags::REC), None)
+            .context(what)?;
         let others = parsed.flags - MountFlags::BIND - MountFlags::REC;
         if !others.is_empty() {
             mount_remount(target, others | MountFlags::BIND, "").context(what)?;
         }
     } else {
-        in_folder(folder.as_deref(), || mount(&wanted.source, target, &wanted.kind, parsed.flags, &*data)).context(what)?;
+        in_folder(folder.as_deref(), || mount(&wanted.source, target, &wanted.kind, parsed.flags, &*data))
+            .context(what)?;
     }
     for change in parsed.propagation {
         mount_change(target, change).context(what)?;
@@ -236,7 +247,8 @@ mod tests {
 
     #[test]
     fn a_hundred_layers_fit_a_page() {
-        let layer = |n| format!("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/{n}/fs");
+        let layer =
+            |n| format!("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/{n}/fs");
         let lower = format!("lowerdir={}", (100..200).map(layer).collect::<Vec<_>>().join(":"));
         let mut options = parsed(&["workdir=/w", &lower]);
         assert!(options.data_len() > PAGE);

@@ -35,7 +35,10 @@ pub(crate) struct Options {
 impl Options {
     /// Whether a message of this type holds options.
     pub(crate) fn knows(type_url: &str) -> bool {
-        matches!(type_url.rsplit('/').next(), Some("containerd.runc.v1.Options" | "runtimeoptions.v1.Options"))
+        matches!(
+            type_url.rsplit('/').next(),
+            Some("containerd.runc.v1.Options" | "runtimeoptions.v1.Options")
+        )
     }
 
     /// Reads the options of a request.
@@ -46,9 +49,9 @@ impl Options {
         let name = any.type_url.rsplit('/').next().unwrap_or_default();
         match name {
             _ if any.value.is_empty() => Ok(Self::default()),
-            "containerd.runc.v1.Options" => {
-                oci::Options::parse_from_bytes(&any.value).map(Self::from).map_err(|error| malformed(name, error))
-            }
+            "containerd.runc.v1.Options" => oci::Options::parse_from_bytes(&any.value)
+                .map(Self::from)
+                .map_err(|error| malformed(name, error)),
             "runtimeoptions.v1.Options" => Self::generic(&any.value),
             other => Err(Error::invalid_argument(format!(
                 "runtime options of type {other} are not known; containerd.runc.v1.Options or runtimeoptions.v1.Options were expected"
@@ -113,7 +116,8 @@ mod tests {
     #[test]
     fn both_forms_of_options_say_the_same() {
         let runc = oci::Options { systemd_cgroup: true, root: "/r".to_owned(), ..oci::Options::default() };
-        let runc = Options::decode(&any("containerd.runc.v1.Options", runc.write_to_bytes().unwrap())).unwrap();
+        let runc =
+            Options::decode(&any("containerd.runc.v1.Options", runc.write_to_bytes().unwrap())).unwrap();
         let toml = b"SystemdCgroup = true\nRoot = \"/r\"\nSomethingNew = 3\n";
         let mut message = vec![10, 1, b'x', 26, u8::try_from(toml.len()).unwrap()];
         message.extend_from_slice(toml);
@@ -126,7 +130,8 @@ mod tests {
     fn options_of_another_type_are_refused_with_their_name() {
         let error = Options::decode(&any("example.Options", vec![1])).unwrap_err();
         assert!(error.to_string().contains("example.Options"), "{error}");
-        let error = Options::decode(&any("runtimeoptions.v1.Options", vec![26, 3, b'a', b'=', b'='])).unwrap_err();
+        let error =
+            Options::decode(&any("runtimeoptions.v1.Options", vec![26, 3, b'a', b'=', b'='])).unwrap_err();
         assert!(error.to_string().contains("not well formed"), "{error}");
     }
 }

@@ -117,7 +117,8 @@ async fn run(args: &Args, listener: UnixListener) -> anyhow::Result<()> {
 fn services(tasks: &Arc<Tasks>) -> Vec<HashMap<String, Service>> {
     let service = || create_task(Arc::new(TaskService(tasks.clone())));
     // The generated name is version 3's; version 2 has the same messages.
-    let version_2 = service().into_values().map(|service| ("containerd.task.v2.Task".to_owned(), service)).collect();
+    let version_2 =
+        service().into_values().map(|service| ("containerd.task.v2.Task".to_owned(), service)).collect();
     vec![service(), version_2]
 }
 

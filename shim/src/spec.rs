@@ -99,8 +99,9 @@ impl Spec {
     pub(crate) fn read(bundle: &Path) -> Result<Self> {
         let path = bundle.join("config.json");
         let file = File::open(&path).context(|| format!("opening {}", path.display()))?;
-        serde_json::from_reader(BufReader::new(file.take(MAX_BYTES)))
-            .map_err(|error| Error::invalid_argument(format!("{} is not an OCI configuration: {error}", path.display())))
+        serde_json::from_reader(BufReader::new(file.take(MAX_BYTES))).map_err(|error| {
+            Error::invalid_argument(format!("{} is not an OCI configuration: {error}", path.display()))
+        })
     }
 
     /// Whether the container's processes end with its first one, because it has a pid namespace of its own.
@@ -125,7 +126,10 @@ mod tests {
 
     #[test]
     fn the_cgroup_driver_shows_in_the_form_of_the_path() {
-        assert!(spec(r#"{"linux":{"cgroupsPath":"kubepods-pod1.slice:cri-containerd:abc"}}"#).has_systemd_cgroup());
+        assert!(
+            spec(r#"{"linux":{"cgroupsPath":"kubepods-pod1.slice:cri-containerd:abc"}}"#)
+                .has_systemd_cgroup()
+        );
         assert!(!spec(r#"{"linux":{"cgroupsPath":"/default/a:b:c"}}"#).has_systemd_cgroup());
         assert!(!spec("{}").has_systemd_cgroup());
     }
@@ -133,7 +137,10 @@ mod tests {
     #[test]
     fn a_joined_pid_namespace_is_not_the_containers_own() {
         assert!(spec(r#"{"linux":{"namespaces":[{"type":"pid"}]}}"#).has_own_pid_namespace());
-        assert!(!spec(r#"{"linux":{"namespaces":[{"type":"pid","path":"/proc/1/ns/pid"}]}}"#).has_own_pid_namespace());
+        assert!(
+            !spec(r#"{"linux":{"namespaces":[{"type":"pid","path":"/proc/1/ns/pid"}]}}"#)
+                .has_own_pid_namespace()
+        );
         assert!(!spec(r#"{"linux":{"namespaces":[{"type":"mount"}]}}"#).has_own_pid_namespace());
     }
 }

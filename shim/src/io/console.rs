@@ -40,7 +40,8 @@ impl ConsoleSocket {
     pub(crate) fn bind(bundle: &Path) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let what = || format!("making a console socket in {}", bundle.display());
-        let folder = open(bundle, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(what)?;
+        let folder =
+            open(bundle, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(what)?;
         let name = format!("pty{}.sock", NEXT.fetch_add(1, Ordering::Relaxed));
         let listener = UnixListener::bind(address(&folder, &name)).context(what)?;
         listener.set_nonblocking(true).context(what)?;
@@ -64,7 +65,8 @@ impl ConsoleSocket {
         let mut name = [0; 256];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        recvmsg(&stream, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC).context(nothing)?;
+        recvmsg(&stream, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)
+            .context(nothing)?;
         let descriptor = control.drain().find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
             _ => None,

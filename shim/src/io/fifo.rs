@@ -20,7 +20,11 @@ const LOOK: Duration = Duration::from_millis(2);
 /// Opens both ends of a process's stdin; the write end is for the shim to hold, and is absent where stdin is no fifo.
 pub(super) fn open_stdin(path: &Path) -> Result<(OwnedFd, Option<OwnedFd>)> {
     let reader = open_end(path, OFlags::RDONLY).context(|| opening(path))?;
-    let writer = if is_fifo(&reader)? { Some(open_end(path, OFlags::WRONLY).context(|| opening(path))?) } else { None };
+    let writer = if is_fifo(&reader)? {
+        Some(open_end(path, OFlags::WRONLY).context(|| opening(path))?)
+    } else {
+        None
+    };
     Ok((reader, writer))
 }
 
@@ -98,7 +102,11 @@ mod tests {
         let mut writer = File::from(writer);
         writer.write_all(b"all of it").unwrap();
         drop(writer);
-        assert_eq!(client.join().unwrap(), "all of it", "the end is seen although the shim holds its read end");
+        assert_eq!(
+            client.join().unwrap(),
+            "all of it",
+            "the end is seen although the shim holds its read end"
+        );
         assert!(keeper.is_some());
     }
 

@@ -69,7 +69,9 @@ impl Logger {
         command.args(&uri.args).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.env("CONTAINER_ID", &owner.id).env("CONTAINER_NAMESPACE", &owner.namespace);
         let given = [out_reader, err_reader, ready_writer].map(|fd| fcntl_dupfd_cloexec(&fd, OUT_OF_THE_WAY));
-        let [Ok(out), Ok(err), Ok(ready)] = given else { return Err(failed("no descriptor is left".to_owned())) };
+        let [Ok(out), Ok(err), Ok(ready)] = given else {
+            return Err(failed("no descriptor is left".to_owned()));
+        };
         // SAFETY: between fork and exec the closure makes three system calls, and allocates nothing.
         unsafe {
             command.pre_exec(move || {
@@ -126,7 +128,9 @@ async fn is_ready(reader: OwnedFd, strict: bool) -> std::result::Result<(), Stri
     match timeout(READY, reader.read(&mut byte)).await {
         Err(_) => Err(format!("it was not ready after {} seconds", READY.as_secs())),
         Ok(Err(error)) => Err(error.to_string()),
-        Ok(Ok(0)) if strict => Err("it ended, or closed descriptor 5, without saying that it is ready".to_owned()),
+        Ok(Ok(0)) if strict => {
+            Err("it ended, or closed descriptor 5, without saying that it is ready".to_owned())
+        }
         Ok(Ok(_)) => Ok(()),
     }
 }

@@ -105,7 +105,9 @@ impl Io {
                 let file = append(&path)?;
                 (file.try_clone().context(|| "sharing a log file".to_owned())?.into(), file.into())
             }
-            Target::Path(path) => (io.open_output(path, owner).await?, io.open_stderr(&stdio.stderr, owner).await?),
+            Target::Path(path) => {
+                (io.open_output(path, owner).await?, io.open_stderr(&stdio.stderr, owner).await?)
+            }
             Target::Nowhere => (process::Stdio::null(), io.open_stderr(&stdio.stderr, owner).await?),
         };
         Ok((io, ProcessStdio { stdin, stdout, stderr }))
@@ -167,7 +169,9 @@ impl Io {
             Target::Nowhere => Ok(process::Stdio::null()),
             Target::Path(path) => self.open_output(path, owner).await,
             Target::File(path) => Ok(append(&path)?.into()),
-            Target::Logger(_) => Err(Error::invalid_argument("a logger is named by stdout and not by stderr")),
+            Target::Logger(_) => {
+                Err(Error::invalid_argument("a logger is named by stdout and not by stderr"))
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Access, CWD, AtFlags, Mode, OFlags, accessat, open};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, open};
 use wisp_contract::companion;
 
 use super::{Program, Runtime};
@@ -41,7 +41,13 @@ impl Chooser {
     ///
     /// # Errors
     /// The runtime is not on this node.
-    pub(crate) fn choose(&self, kind: Kind, options: &Options, systemd_cgroup: bool, bundle: &Path) -> Result<Runtime> {
+    pub(crate) fn choose(
+        &self,
+        kind: Kind,
+        options: &Options,
+        systemd_cgroup: bool,
+        bundle: &Path,
+    ) -> Result<Runtime> {
         let (program, default_root) = match kind {
             Kind::Wasm => (self.wisp.clone().map_err(Error::unknown)?, WISP_ROOT),
             Kind::Native => (native(&options.binary_name)?, RUNC_ROOT),
@@ -58,7 +64,9 @@ impl Chooser {
 }
 
 fn hold_wisp() -> std::result::Result<Program, String> {
-    let path = companion::find(WISP).or_else(|error| find_in_path(WISP).ok_or(error)).map_err(|error| error.to_string())?;
+    let path = companion::find(WISP)
+        .or_else(|error| find_in_path(WISP).ok_or(error))
+        .map_err(|error| error.to_string())?;
     let held = open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| format!("{} cannot be opened: {error}", path.display()))?;
     Ok(Program { path, held: Some(Arc::new(held)) })
@@ -76,9 +84,8 @@ fn native(name: &str) -> Result<Program> {
 
 /// Finds a program by its name on the `PATH`, or by its path.
 pub(crate) fn find_in_path(name: &str) -> Option<PathBuf> {
-    let executable = |path: &PathBuf| {
-        path.is_file() && accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
-    };
+    let executable =
+        |path: &PathBuf| path.is_file() && accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok();
     if name.contains('/') {
         return Some(PathBuf::from(name)).filter(executable);
     }

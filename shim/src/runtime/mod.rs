@@ -166,7 +166,8 @@ impl Runtime {
     pub(crate) async fn update(&self, id: &str, resources: &[u8]) -> Result<()> {
         let input = memory_file_with(resources).context(|| "keeping the resources".to_owned())?;
         let stdio = ProcessStdio { stdin: input.into(), stdout: Stdio::null(), stderr: Stdio::null() };
-        self.run("update", vec!["update".into(), "--resources".into(), "-".into(), id.into()], Some(stdio)).await
+        self.run("update", vec!["update".into(), "--resources".into(), "-".into(), id.into()], Some(stdio))
+            .await
     }
 
     /// Runs one command. Without `stdio` it reads nothing, and what it prints is kept for the error.
@@ -177,8 +178,10 @@ impl Runtime {
         match stdio {
             Some(stdio) => command.stdin(stdio.stdin).stdout(stdio.stdout).stderr(stdio.stderr),
             None => {
-                let again = output.try_clone().context(|| "making a file for the runtime's output".to_owned())?;
-                let once_more = again.try_clone().context(|| "making a file for the runtime's output".to_owned())?;
+                let again =
+                    output.try_clone().context(|| "making a file for the runtime's output".to_owned())?;
+                let once_more =
+                    again.try_clone().context(|| "making a file for the runtime's output".to_owned())?;
                 command.stdin(Stdio::null()).stdout(again).stderr(once_more)
             }
         };
@@ -186,7 +189,8 @@ impl Runtime {
         let spawned = self.reaper.spawn(&mut command);
         // The container's own ends of its stdio are closed here, so that their readers see the end when it ends.
         drop(command);
-        let (_, exit) = spawned.map_err(|error| failed(format!("{}: {error}", self.program.path.display())))?;
+        let (_, exit) =
+            spawned.map_err(|error| failed(format!("{}: {error}", self.program.path.display())))?;
         let status = exit.wait().await.status;
         if status == 0 {
             return Ok(());

@@ -6,8 +6,8 @@ use std::io;
 use std::path::Path;
 
 use containerd_shim_protos::cgroups::metrics::{
-    BlkIOEntry, BlkIOStat, CPUStat, CPUUsage, HugetlbStat, MemoryEntry, MemoryOomControl, MemoryStat, Metrics, PidsStat,
-    RdmaEntry, RdmaStat, Throttle,
+    BlkIOEntry, BlkIOStat, CPUStat, CPUUsage, HugetlbStat, MemoryEntry, MemoryOomControl, MemoryStat,
+    Metrics, PidsStat, RdmaEntry, RdmaStat, Throttle,
 };
 use containerd_shim_protos::protobuf::MessageField;
 
@@ -83,7 +83,8 @@ fn cpu(cpuacct: Option<&Path>, cpu: Option<&Path>) -> CPUStat {
     let mut usage = CPUUsage::new();
     if let Some(folder) = cpuacct {
         let stat = pairs(folder, "cpuacct.stat");
-        let ticks = |name: &str| stat.get(name).copied().unwrap_or_default().saturating_mul(NANOSECONDS_PER_TICK);
+        let ticks =
+            |name: &str| stat.get(name).copied().unwrap_or_default().saturating_mul(NANOSECONDS_PER_TICK);
         let per_cpu = fs::read_to_string(folder.join("cpuacct.usage_percpu")).unwrap_or_default();
         usage.total = value(folder, "cpuacct.usage");
         usage.kernel = ticks("system");
@@ -98,7 +99,11 @@ fn cpu(cpuacct: Option<&Path>, cpu: Option<&Path>) -> CPUStat {
         throttled_time: get("throttled_time"),
         ..Throttle::default()
     };
-    CPUStat { usage: MessageField::some(usage), throttling: MessageField::some(throttling), ..CPUStat::default() }
+    CPUStat {
+        usage: MessageField::some(usage),
+        throttling: MessageField::some(throttling),
+        ..CPUStat::default()
+    }
 }
 
 fn memory(folder: &Path) -> MemoryStat {
@@ -220,7 +225,8 @@ mod tests {
     #[test]
     fn block_figures_are_told_by_device_and_operation() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("blkio.throttle.io_serviced"), "254:0 Read 3\n254:0 Total 3\nTotal 3\n").unwrap();
+        fs::write(dir.path().join("blkio.throttle.io_serviced"), "254:0 Read 3\n254:0 Total 3\nTotal 3\n")
+            .unwrap();
         let stat = blkio(dir.path());
         assert_eq!(stat.io_serviced_recursive.len(), 2);
         let first = &stat.io_serviced_recursive[0];

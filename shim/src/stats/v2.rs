@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 
 use containerd_shim_protos::cgroups_v2::metrics::{
-    CPUStat, HugeTlbStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PSIData, PSIStats, PidsStat, RdmaEntry,
-    RdmaStat,
+    CPUStat, HugeTlbStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PSIData, PSIStats, PidsStat,
+    RdmaEntry, RdmaStat,
 };
 use containerd_shim_protos::protobuf::MessageField;
 
@@ -87,7 +87,9 @@ fn memory(folder: &Path) -> MemoryStat {
         slab_unreclaimable: get("slab_unreclaimable"),
         pgfault: get("pgfault"),
         pgmajfault: get("pgmajfault"),
-        workingset_refault: get("workingset_refault") + get("workingset_refault_anon") + get("workingset_refault_file"),
+        workingset_refault: get("workingset_refault")
+            + get("workingset_refault_anon")
+            + get("workingset_refault_file"),
         workingset_activate: get("workingset_activate")
             + get("workingset_activate_anon")
             + get("workingset_activate_file"),
@@ -199,7 +201,10 @@ mod tests {
             ("memory.current", "4096\n"),
             ("memory.max", "max\n"),
             ("memory.events", "low 0\nhigh 0\nmax 3\noom 2\noom_kill 1\n"),
-            ("memory.pressure", "some avg10=1.50 avg60=0.00 avg300=0.00 total=77\nfull avg10=0 avg60=0 avg300=0 total=5\n"),
+            (
+                "memory.pressure",
+                "some avg10=1.50 avg60=0.00 avg300=0.00 total=77\nfull avg10=0 avg60=0 avg300=0 total=5\n",
+            ),
             ("io.stat", "254:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n"),
             ("pids.current", "2\n"),
         ];

@@ -208,7 +208,11 @@ impl Container {
         from_cgroup.unwrap_or_else(|| {
             let execs = self.execs();
             let known = std::iter::once(&self.init).chain(execs.values());
-            known.filter(|process| process.exit().is_none()).map(|process| process.pid()).filter(|pid| *pid > 0).collect()
+            known
+                .filter(|process| process.exit().is_none())
+                .map(|process| process.pid())
+                .filter(|pid| *pid > 0)
+                .collect()
         })
     }
 
@@ -218,7 +222,9 @@ impl Container {
         let last = || self.last_stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match cgroup.stats() {
             Ok(stats) => Ok(stats),
-            Err(error) => last().ok_or_else(|| Error::unknown(format!("reading the cgroup's figures: {error}"))),
+            Err(error) => {
+                last().ok_or_else(|| Error::unknown(format!("reading the cgroup's figures: {error}")))
+            }
         }
     }
 

@@ -35,7 +35,8 @@ impl Container {
             return Err(Error::already_exists(format!("id {exec_id}")));
         }
         let spec = with_terminal(spec, stdio.terminal)?;
-        bundle::write(&self.spec_file(exec_id), &spec).context(|| "keeping the process's specification".to_owned())?;
+        bundle::write(&self.spec_file(exec_id), &spec)
+            .context(|| "keeping the process's specification".to_owned())?;
         execs.insert(exec_id.to_owned(), Arc::new(Process::new(exec_id, stdio)));
         drop(execs);
         let event = TaskExecAdded {
@@ -48,7 +49,11 @@ impl Container {
     }
 
     /// Starts a process that was added.
-    pub(super) async fn start_exec(self: &Arc<Self>, tasks: &Arc<Tasks>, process: Arc<Process>) -> Result<u32> {
+    pub(super) async fn start_exec(
+        self: &Arc<Self>,
+        tasks: &Arc<Tasks>,
+        process: Arc<Process>,
+    ) -> Result<u32> {
         // Counted before anything is waited for, so that the first process's end cannot be told without this one's.
         let running = Running::count(self)?;
         let step = process.step.lock().await;
@@ -88,7 +93,8 @@ impl Container {
     async fn launch_exec(&self, tasks: &Tasks, process: &Process) -> Result<ExitOf> {
         let owner = Owner { id: process.id.clone(), ..self.owner.clone() };
         let (pid_file, spec_file) = (self.exec_pid_file(&process.id), self.spec_file(&process.id));
-        let launch = |socket, stdio| Launch { pid_file: &pid_file, console_socket: socket, stdio, flags: Vec::new() };
+        let launch =
+            |socket, stdio| Launch { pid_file: &pid_file, console_socket: socket, stdio, flags: Vec::new() };
         let expected = tasks.reaper.expect();
         let io = if process.stdio.terminal {
             let socket = ConsoleSocket::bind(&self.bundle)?;
@@ -136,7 +142,9 @@ impl Container {
 
 /// The request says whether the process has a terminal, whatever its specification says.
 fn with_terminal(spec: &[u8], terminal: bool) -> Result<Vec<u8>> {
-    let malformed = |error: serde_json::Error| Error::invalid_argument(format!("the process is not an OCI process: {error}"));
+    let malformed = |error: serde_json::Error| {
+        Error::invalid_argument(format!("the process is not an OCI process: {error}"))
+    };
     let mut spec: serde_json::Map<String, Value> = serde_json::from_slice(spec).map_err(malformed)?;
     spec.insert("terminal".to_owned(), Value::Bool(terminal));
     serde_json::to_vec(&spec).map_err(malformed)

@@ -69,7 +69,13 @@ impl Process {
     /// A process that is not there yet.
     pub(super) fn new(id: &str, stdio: Stdio) -> Self {
         let state = State { phase: Phase::Created, pid: 0, pidfd: None, io: None };
-        Self { id: id.to_owned(), stdio, step: Default::default(), state: Mutex::new(state), exit: watch::Sender::new(None) }
+        Self {
+            id: id.to_owned(),
+            stdio,
+            step: Default::default(),
+            state: Mutex::new(state),
+            exit: watch::Sender::new(None),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -136,7 +142,13 @@ impl Process {
         // Real-time signals, which rustix does not name, are used too: systemd is stopped by one.
         // SAFETY: the call takes a descriptor and two integers, and no information about the sender.
         let sent = unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                pidfd.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
         };
         if sent == 0 {
             return Ok(());

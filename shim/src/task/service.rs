@@ -5,24 +5,25 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use containerd_shim_protos::api::{
-    CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse,
-    DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest, PauseRequest, PidsRequest, PidsResponse,
-    ProcessInfo, ResizePtyRequest, ResumeRequest, ShutdownRequest, StartRequest, StartResponse, StateRequest,
-    StateResponse, StatsRequest, StatsResponse, Status, UpdateTaskRequest, WaitRequest, WaitResponse,
+    CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
+    CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest, PauseRequest,
+    PidsRequest, PidsResponse, ProcessInfo, ResizePtyRequest, ResumeRequest, ShutdownRequest, StartRequest,
+    StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse, Status, UpdateTaskRequest,
+    WaitRequest, WaitResponse,
 };
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::shim::oci::ProcessDetails;
 use containerd_shim_protos::shim_async::Task;
-use containerd_shim_protos::ttrpc::asynchronous::TtrpcContext;
 use containerd_shim_protos::ttrpc;
+use containerd_shim_protos::ttrpc::asynchronous::TtrpcContext;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
+use super::Tasks;
 use super::container::Container;
 use super::create::create;
 use super::process::Phase;
-use super::Tasks;
 use crate::error::{Error, Result};
 use crate::io::Stdio;
 use crate::timestamp;
@@ -33,7 +34,11 @@ pub(crate) struct TaskService(pub Arc<Tasks>);
 
 impl TaskService {
     /// Does something to a container, to the end even if the client does not wait for it.
-    async fn with<T, F>(&self, id: &str, act: impl FnOnce(Arc<Tasks>, Arc<Container>) -> F) -> ttrpc::Result<T>
+    async fn with<T, F>(
+        &self,
+        id: &str,
+        act: impl FnOnce(Arc<Tasks>, Arc<Container>) -> F,
+    ) -> ttrpc::Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
@@ -43,7 +48,9 @@ impl TaskService {
     }
 }
 
-async fn finish<T: Send + 'static>(act: impl Future<Output = Result<T>> + Send + 'static) -> ttrpc::Result<T> {
+async fn finish<T: Send + 'static>(
+    act: impl Future<Output = Result<T>> + Send + 'static,
+) -> ttrpc::Result<T> {
     match tokio::spawn(act).await {
         Ok(result) => result.map_err(ttrpc::Error::from),
         Err(error) => Err(Error::unknown(format!("the shim failed at this request: {error}")).into()),
@@ -52,7 +59,11 @@ async fn finish<T: Send + 'static>(act: impl Future<Output = Result<T>> + Send +
 
 #[async_trait]
 impl Task for TaskService {
-    async fn create(&self, _: &TtrpcContext, request: CreateTaskRequest) -> ttrpc::Result<CreateTaskResponse> {
+    async fn create(
+        &self,
+        _: &TtrpcContext,
+        request: CreateTaskRequest,
+    ) -> ttrpc::Result<CreateTaskResponse> {
         let tasks = self.0.clone();
         tasks.reserve(&request.id)?;
         let (answer, answered) = oneshot::channel();
@@ -73,7 +84,8 @@ impl Task for TaskService {
                 tasks.give_up(&id);
             }
         });
-        let pid = answered.await.unwrap_or_else(|_| Err(Error::unknown("the shim failed at this request")))?;
+        let pid =
+            answered.await.unwrap_or_else(|_| Err(Error::unknown("the shim failed at this request")))?;
         Ok(CreateTaskResponse { pid, ..CreateTaskResponse::default() })
     }
 
