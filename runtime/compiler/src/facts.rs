@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_component_is_what_its_exports_say() {
-        let kind = |names: &[&str]| component_kind(&names.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let kind =
+            |names: &[&str]| component_kind(&names.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(kind(&["wasi:cli/run@0.2.3"]), Kind::Command02);
         assert_eq!(kind(&["wasi:cli/run@0.3.0"]), Kind::Command03);
         assert_eq!(kind(&["wasi:http/incoming-handler@0.2.0", "wasi:cli/run@0.2.0"]), Kind::Http02);

@@ -41,7 +41,11 @@ fn run() -> Result<()> {
     let mut facts = facts::find(&wasm, features).map_err(|error| refuse::invalid(&wasm, &error))?;
     let profile = asked.unwrap_or_else(|| Profile::for_kind(facts.kind));
     let engine = engine(profile)?;
-    let code = if facts.kind.is_module() { engine.precompile_module(&wasm) } else { engine.precompile_component(&wasm) };
+    let code = if facts.kind.is_module() {
+        engine.precompile_module(&wasm)
+    } else {
+        engine.precompile_component(&wasm)
+    };
     let code = code.map_err(|error| refuse::uncompilable(&wasm, features, &error))?;
 
     facts.profile = profile.name().to_owned();
@@ -53,7 +57,9 @@ fn run() -> Result<()> {
 }
 
 fn engine(profile: Profile) -> Result<wisp_engine::Engine> {
-    wisp_engine::compiler(profile).map_err(anyhow::Error::from).context("Wasmtime cannot compile on this machine")
+    wisp_engine::compiler(profile)
+        .map_err(anyhow::Error::from)
+        .context("Wasmtime cannot compile on this machine")
 }
 
 /// The profile that `--profile` asks for; `None` for `auto`, which is the default.

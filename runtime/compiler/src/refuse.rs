@@ -89,7 +89,8 @@ pub(crate) fn uncompilable(wasm: &[u8], features: WasmFeatures, error: &wisp_eng
 }
 
 fn needs(feature: WasmFeatures) -> Error {
-    let names: Vec<_> = feature.iter_names().map(|(name, _)| name.to_ascii_lowercase().replace('_', "-")).collect();
+    let names: Vec<_> =
+        feature.iter_names().map(|(name, _)| name.to_ascii_lowercase().replace('_', "-")).collect();
     anyhow!(
         "the program uses the WebAssembly feature {}, which is off here; what is on by default in Wasmtime 48 without \
          threads was expected: build the program without that feature",

@@ -34,7 +34,8 @@ pub(crate) fn component_func(types: TypesRef<'_>, func: &ComponentFuncType) -> S
 
 /// The signature of a core function.
 pub(crate) fn core_func(func: &FuncType) -> String {
-    let list = |types: &[wasmparser::ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let list =
+        |types: &[wasmparser::ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mut out = format!("func({})", list(func.params()));
     match func.results() {
         [] => {}
@@ -100,7 +101,9 @@ impl Writer<'_> {
             }
             ComponentDefinedType::Variant(variant) => self.variant(variant, depth),
             ComponentDefinedType::List { element, .. } => self.generic("list", &[Some(element)], depth),
-            ComponentDefinedType::Map { key, value, .. } => self.generic("map", &[Some(key), Some(value)], depth),
+            ComponentDefinedType::Map { key, value, .. } => {
+                self.generic("map", &[Some(key), Some(value)], depth)
+            }
             ComponentDefinedType::FixedLengthList { element, length, .. } => {
                 self.push("list<");
                 self.value(element, depth);

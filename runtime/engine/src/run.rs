@@ -1,6 +1,6 @@
 //! Engines that run what was compiled.
 
-use wasmtime::{Config, Engine, Error, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Engine, Error, InstanceAllocationStrategy, PoolingAllocationConfig};
 use wisp_contract::facts::Facts;
 
 use crate::Profile;
@@ -31,7 +31,7 @@ pub fn runner(profile: Profile, demands: Demands<'_>) -> Result<Engine, Error> {
     let mut config = profile.config();
     config.max_wasm_stack(WASM_STACK).async_stack_size(NATIVE_STACK);
     if let Demands::Pool(facts, instances) = demands
-        && let Some(pool) = pool(profile, &config, facts, instances)
+        && let Some(pool) = pool(profile, facts, instances)
     {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }
@@ -39,12 +39,7 @@ pub fn runner(profile: Profile, demands: Demands<'_>) -> Result<Engine, Error> {
 }
 
 /// A pool that holds `instances` of the program, or fewer where address space ends; `None` where a pool cannot hold one.
-fn pool(
-    profile: Profile,
-    _config: &Config,
-    facts: &Facts,
-    instances: u32,
-) -> Option<PoolingAllocationConfig> {
+fn pool(profile: Profile, facts: &Facts, instances: u32) -> Option<PoolingAllocationConfig> {
     let memories = u32::try_from(facts.memories.len()).ok()?.max(1);
     let fits_slot = facts.memories.iter().all(|memory| memory.minimum <= 4 << 30);
     if profile == Profile::SmallVa || !fits_slot {
@@ -55,9 +50,9 @@ fn pool(
     if instances == 0 {
         return None;
     }
-    // A component has tables of its own besides those of its modules; a table costs nothing until it is used.
-    let core_instances = facts.core_instances.max(1) + 4;
-    let tables = core_instances + 4;
+    let core_instances = facts.core_instances.max(1);
+    // Toolchains give a module one table at most; what has more does not load into this pool and gets none.
+    let tables = core_instances;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(core_instances))

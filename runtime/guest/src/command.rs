@@ -44,7 +44,7 @@ pub(crate) fn module(parts: &Parts<'_>, module: &Module) -> Result<Run> {
 /// `wasi:cli/run` of a component.
 pub(crate) fn component(parts: &Parts<'_>, kind: Kind, component: &Component) -> Result<Run> {
     let host = Arc::new(Host::new(parts.plan, true)?);
-    let linked = parts.link(&host::linker(&parts.engine)?, component)?;
+    let linked = parts.link(component)?;
     let (runtime, mut store) = (runtime()?, host.store(&parts.engine, &parts.budget));
     never_interrupted(&mut store);
     let (program, budget) = (parts.program(), Arc::clone(&parts.budget));

@@ -15,7 +15,7 @@ use wisp_contract::plan::Plan;
 
 use crate::command::{Run, link_module, never_interrupted, runtime};
 use crate::exit;
-use crate::host::{self, Host};
+use crate::host::Host;
 use crate::prepare::{Parts, check_count, no_such_export};
 
 /// A core function.
@@ -74,7 +74,7 @@ pub(crate) fn component(parts: &Parts<'_>, component: &Component, name: &str) ->
     let mut results = vec![WaveVal::Bool(false); ty.results().len()];
 
     let host = Arc::new(Host::new(parts.plan, true)?);
-    let linked = parts.link(&host::linker(&parts.engine)?, component)?;
+    let linked = parts.link(component)?;
     let (runtime, mut store) = (runtime()?, host.store(&parts.engine, &parts.budget));
     never_interrupted(&mut store);
     let (program, budget) = (parts.program(), Arc::clone(&parts.budget));

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::component::{Component, InstancePre};
 use wisp_contract::counters::Counters;
 use wisp_contract::facts::Kind;
 use wisp_contract::plan::{Entry, Plan};
 use wisp_engine::Engine;
 
 use crate::budget::Budget;
-use crate::host::Guest;
+use crate::host::{self, Guest};
 use crate::load::{self, Code};
 use crate::plan_in::own;
 use crate::{command, export, http};
@@ -75,7 +75,8 @@ impl Parts<'_> {
     }
 
     /// Links a component; what nobody gives is named.
-    pub(crate) fn link(&self, linker: &Linker<Guest>, component: &Component) -> Result<InstancePre<Guest>> {
+    pub(crate) fn link(&self, component: &Component) -> Result<InstancePre<Guest>> {
+        let linker = host::linker(&self.engine, &self.plan.program.facts.imports)?;
         linker.instantiate_pre(component).map_err(|error| {
             let given: BTreeSet<&str> =
                 ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/"]

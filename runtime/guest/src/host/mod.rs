@@ -151,16 +151,29 @@ pub(crate) struct ModuleGuest {
     budget: StoreBudget,
 }
 
-/// A linker with every interface that the program may import, in each version that Wasmtime serves.
-pub(crate) fn linker(engine: &Engine) -> Result<Linker<Guest>> {
+/// A linker with the interfaces that a program with these imports may want, in each version that Wasmtime serves. Those
+/// that no import names are left out, because they take longer to link than to run a small program.
+pub(crate) fn linker(engine: &Engine, imports: &[String]) -> Result<Linker<Guest>> {
+    let wants = |package: &str, version: &str| {
+        imports.iter().any(|name| name.starts_with(package) && name.contains(version))
+    };
     let mut linker = Linker::new(engine);
     (|| {
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-        wasmtime_wasi_http::p3::add_to_linker(&mut linker)
+        if wants("wasi:", "@0.2.") {
+            wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        }
+        if wants("wasi:", "@0.3.") {
+            wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        }
+        if wants("wasi:http/", "@0.2.") {
+            wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+        }
+        if wants("wasi:http/", "@0.3.") {
+            wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+        }
+        Ok(())
     })()
-    .map_err(anyhow::Error::from)
+    .map_err(|error: wasmtime::Error| anyhow::Error::from(error))
     .context("the host's interfaces could not be linked")?;
     Ok(linker)
 }

@@ -24,7 +24,7 @@ use wisp_contract::facts::Kind;
 use wisp_contract::plan::Plan;
 
 use crate::command::Run;
-use crate::host::{self, Host};
+use crate::host::Host;
 use crate::prepare::Parts;
 use crate::{exit, signals};
 
@@ -34,7 +34,7 @@ const BLOCKING_THREADS: usize = 16;
 /// An HTTP service, with its port opened but not yet listening.
 pub(crate) fn service(parts: &Parts<'_>, component: &Component) -> Result<Run> {
     let host = Arc::new(Host::new(parts.plan, false)?);
-    let linked = parts.link(&host::linker(&parts.engine)?, component)?;
+    let linked = parts.link(component)?;
     let program = match parts.plan.program.facts.kind {
         Kind::Http03 => ProxyPre::P3(p3::bindings::ServicePre::new(linked)?),
         _ => ProxyPre::P2(p2::bindings::ProxyPre::new(linked)?),
