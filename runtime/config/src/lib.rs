@@ -196,7 +196,11 @@ impl Config {
         }
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+    /// Understands the text of a configuration; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Parse`] names the line.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start.min(text.len()));
             let line = 1 + text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();

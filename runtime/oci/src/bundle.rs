@@ -69,7 +69,11 @@ pub fn check_process(process: &Process) -> Result<()> {
     Ok(())
 }
 
-fn check(spec: &Spec) -> Result<()> {
+/// Refuses a configuration that asks for what this runtime does not carry out.
+///
+/// # Errors
+/// With the part of it.
+pub fn check(spec: &Spec) -> Result<()> {
     ensure!(
         spec.version().starts_with("1."),
         "ociVersion is {:?}; this runtime follows version 1",
