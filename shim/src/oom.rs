@@ -3,7 +3,7 @@
 //!
 //! The kernel wakes the watch through an eventfd (cgroup v1) or inotify (v2). Neither says that something was killed, v1
 //! not even that it was in this cgroup; so what counts is whether the cgroup's `oom_kill` counter has risen. It is read
-//! once more when the container has ended, so that no kill is missed or told late.
+//! once more when one of its processes has ended, so that no kill is missed or told late.
 
 use std::fs;
 use std::io::{self, Read};
@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use containerd_shim_protos::events::task::TaskOOM;
 use containerd_shim_protos::topics;
@@ -19,11 +20,15 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tracing::info;
 
 use crate::cgroup::Cgroup;
 use crate::io::watched;
 use crate::publisher::Publisher;
+
+/// When to count again after a wake without a kill, in milliseconds.
+const SETTLING: [u64; 4] = [1, 10, 100, 1000];
 
 /// A watch over one container; dropping it ends it.
 #[derive(Debug)]
@@ -66,9 +71,9 @@ impl OomWatch {
         Ok(Self { counter, task })
     }
 
-    /// Publishes the kills that have not been published.
-    pub(crate) fn check(&self) {
-        self.counter.check();
+    /// Publishes that there were kills, if there were any that have not been published; whether there were.
+    pub(crate) fn check(&self) -> bool {
+        self.counter.check() == Some(true)
     }
 }
 
@@ -79,15 +84,16 @@ impl Drop for OomWatch {
 }
 
 impl Counter {
-    /// Whether the cgroup is still there.
-    fn check(&self) -> bool {
-        let Ok(now) = kills(&self.file) else { return false };
-        if now > self.seen.swap(now, Ordering::Relaxed) {
+    /// Whether the count has risen; `None` if the cgroup is gone.
+    fn check(&self) -> Option<bool> {
+        let now = kills(&self.file).ok()?;
+        let risen = now > self.seen.swap(now, Ordering::Relaxed);
+        if risen {
             info!(id = self.id, "the kernel has killed a process of a container that was out of memory");
             let event = TaskOOM { container_id: self.id.clone(), ..TaskOOM::default() };
             self.publisher.publish(topics::TASK_OOM_EVENT_TOPIC, &event);
         }
-        true
+        Some(risen)
     }
 }
 
@@ -107,11 +113,23 @@ async fn watch(wakes: AsyncFd<OwnedFd>, counter: Arc<Counter>) {
         let read = ready.try_io(|wakes| Ok(rustix::io::read(wakes, &mut buffer)?.0.len()));
         match read {
             Err(_would_block) => {}
-            Ok(Ok(len)) if len > 0 && counter.check() => {}
+            Ok(Ok(len)) if len > 0 && settled(&counter).await => {}
             // The cgroup has been removed: v1 then signals for ever.
             Ok(_) => return,
         }
     }
+}
+
+/// Counts after a wake; whether the cgroup is still there. v1 wakes before it kills, so the count may rise a little later.
+async fn settled(counter: &Counter) -> bool {
+    for pause in SETTLING {
+        match counter.check() {
+            None => return false,
+            Some(true) => return true,
+            Some(false) => sleep(Duration::from_millis(pause)).await,
+        }
+    }
+    counter.check().is_some()
 }
 
 fn kills(file: &Path) -> io::Result<u64> {

@@ -31,6 +31,8 @@ use crate::timestamp;
 const OTHERS: Duration = Duration::from_secs(10);
 /// How long a process may take to end that has been killed.
 const KILLED: Duration = Duration::from_secs(10);
+/// How long an OOM kill's event may hold up the exit that it caused.
+const OOM_FIRST: Duration = Duration::from_secs(1);
 const SIGKILL: u32 = 9;
 
 /// A container.
@@ -112,16 +114,17 @@ impl Container {
             debug!(id = self.id, %error, "the container's other processes were not killed");
         }
         self.others_ended().await;
-        if let Some(oom) = &self.oom {
-            oom.check();
-        }
         self.keep_stats();
         let pid = self.init.pid();
         if let Err(error) = ExitRecord::new(pid, exit).write(&self.bundle) {
             warn!(id = self.id, %error, "the exit status was not recorded");
         }
+        if self.oom.as_ref().is_some_and(OomWatch::check) {
+            // CRI hears of the exit by Wait's answer too, which must not overtake the event.
+            tasks.publisher.flush(OOM_FIRST).await;
+        }
         self.init.stopped(exit);
-        self.publish_exit(tasks.as_ref(), &self.init, exit);
+        self.publish_exit(&tasks, &self.init, exit);
     }
 
     async fn others_ended(&self) {
@@ -131,6 +134,7 @@ impl Container {
         }
     }
 
+    /// Says that a process has ended.
     pub(super) fn publish_exit(&self, tasks: &Tasks, process: &Process, exit: Exit) {
         let event = TaskExit {
             container_id: self.id.clone(),

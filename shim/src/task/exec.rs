@@ -83,6 +83,9 @@ impl Container {
         tokio::spawn(async move {
             let exit = exit.wait().await;
             let _step = process.step.lock().await;
+            if let Some(oom) = &container.oom {
+                oom.check();
+            }
             process.stopped(exit);
             container.publish_exit(&tasks, &process, exit);
             drop(running);
