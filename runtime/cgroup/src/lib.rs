@@ -20,10 +20,11 @@ const ROOT: &str = "/sys/fs/cgroup";
 
 /// A failure of the kernel's, systemd's or of the path.
 #[derive(Debug, thiserror::Error)]
-#[error("cgroup {path}: {source}")]
+#[error("cgroup {path}: {why}")]
 pub struct Error {
     path: String,
-    source: Box<dyn std::error::Error + Send + Sync>,
+    /// The innermost cause: the layers of `libcgroups` repeat it.
+    why: String,
 }
 
 /// One control group.
@@ -132,8 +133,12 @@ fn says(hierarchy: PathBuf, group: &str, file: &str, value: &str) -> bool {
     fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
 }
 
-fn failure(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error { path: path.display().to_string(), source: source.into() }
+fn failure(path: &Path, error: impl std::error::Error + 'static) -> Error {
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(inner) = cause.source().filter(|inner| !inner.is::<io::Error>()) {
+        cause = inner;
+    }
+    Error { path: path.display().to_string(), why: cause.to_string() }
 }
 
 /// `slice:prefix:name`, as kubelet and containerd write it for systemd.
@@ -167,6 +172,13 @@ mod tests {
         assert!(is_systemd_form(Path::new(":cri-containerd:abc")));
         assert!(!is_systemd_form(Path::new("/default/abc")));
         assert!(!is_systemd_form(Path::new("/a:b:c")));
+    }
+
+    #[test]
+    fn a_failure_is_told_once() {
+        let error = Cgroup::of("none", Some(Path::new("/wisp-no-such-group"))).unwrap().stats();
+        let Err(error) = error else { panic!("a group that is not there has figures") };
+        assert_eq!(error.to_string().matches("No such file").count(), 1, "{error}");
     }
 
     #[test]
