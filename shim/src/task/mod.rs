@@ -8,8 +8,11 @@ mod service;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+use tracing::warn;
 
 pub(crate) use self::service::TaskService;
 
@@ -27,8 +30,13 @@ pub(crate) struct Tasks {
     publisher: Publisher,
     runtimes: Chooser,
     containers: Mutex<HashMap<String, Slot>>,
+    /// How many containers there are.
+    count: watch::Sender<usize>,
     shutdown: Shutdown,
 }
+
+/// How long a shim without tasks waits for one, or for the request to end.
+const ORPHANED: Duration = Duration::from_secs(60);
 
 /// A container, or the promise of one.
 #[derive(Debug, Clone)]
@@ -53,13 +61,29 @@ impl Tasks {
             reaper,
             publisher,
             containers: Mutex::default(),
+            count: watch::Sender::new(0),
             shutdown: Shutdown::default(),
         })
     }
 
     /// Waits until the shim is to end.
     pub(crate) async fn ended(&self) {
-        self.shutdown.now.notified().await;
+        tokio::select! {
+            () = self.shutdown.now.notified() => {}
+            () = self.orphaned() => warn!("containerd has left this shim without a task, and has not ended it"),
+        }
+    }
+
+    /// Waits until there has been no task for a while. containerd does not ask for the end if it was killed between
+    /// starting the shim and making a task, or if its client went away while it deleted the last one.
+    async fn orphaned(&self) {
+        let mut count = self.count.subscribe();
+        // The sender is part of `self`, so waiting does not fail.
+        while count.wait_for(|count| *count == 0).await.is_ok() {
+            if timeout(ORPHANED, count.wait_for(|count| *count > 0)).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// The shim is to end, if no task is left: containerd asks after each task, and only the last time is meant.
@@ -89,6 +113,7 @@ impl Tasks {
             return Err(Error::already_exists(format!("container {id} already exists")));
         }
         containers.insert(id.to_owned(), Slot::Creating);
+        self.count.send_replace(containers.len());
         // Whoever asked before did not know of this one.
         *self.shutdown.asked.lock().unwrap_or_else(PoisonError::into_inner) = false;
         Ok(())
@@ -100,7 +125,9 @@ impl Tasks {
 
     /// Forgets a container that is gone, or was never made.
     fn forget(&self, id: &str) {
-        self.containers().remove(id);
+        let mut containers = self.containers();
+        containers.remove(id);
+        self.count.send_replace(containers.len());
     }
 
     /// Forgets a container that was never made, and ends the shim if that was asked for while it was being made.
