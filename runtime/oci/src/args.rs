@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+/// What `--version` prints after the name, in runc's form: Docker and Podman show it.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0");
+
 /// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "wisp-runtime", version, about = "An OCI runtime for WebAssembly", long_about = None)]
+#[command(name = "wisp-runtime", version = VERSION, about = "An OCI runtime for WebAssembly", long_about = None)]
 pub struct Args {
     /// What holds for every command.
     #[command(flatten)]
@@ -295,6 +298,11 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_version_names_the_spec_that_is_followed() {
+        assert!(VERSION.ends_with(crate::state::OCI_VERSION));
     }
 
     #[test]

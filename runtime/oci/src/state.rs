@@ -251,12 +251,22 @@ impl Claim {
         }
     }
 
-    /// Keeps the folder with this record and configuration in it.
+    /// Notes the container's process as soon as there is one, so that `delete` finds it should this command be cut off.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn note(&self, record: &Record, spec: &Spec) -> Result<Container> {
+        let container = Container { dir: self.dir.clone(), record: record.clone() };
+        container.save_spec(spec)?;
+        container.save()?;
+        Ok(container)
+    }
+
+    /// Keeps the folder: the container is created.
     ///
     /// # Errors
     /// The kernel's; the folder is removed.
-    pub fn keep(mut self, record: Record, spec: &Spec) -> Result<Container> {
-        write_whole(&self.dir.join("config.json"), &serde_json::to_vec(spec)?)?;
+    pub fn keep(mut self, record: Record) -> Result<Container> {
         let container = Container { dir: self.dir.clone(), record };
         container.save()?;
         self.kept = true;
@@ -317,7 +327,9 @@ mod tests {
     #[test]
     fn a_container_is_found_again_and_is_stopped_without_its_process() {
         let root = tempfile::tempdir().unwrap();
-        Claim::new(root.path(), "c1").unwrap().keep(record(), &Spec::default()).unwrap();
+        let claim = Claim::new(root.path(), "c1").unwrap();
+        claim.note(&record(), &Spec::default()).unwrap();
+        claim.keep(record()).unwrap();
         let found = Container::load(root.path(), "c1").unwrap();
         assert_eq!((found.record.id.as_str(), found.status()), ("c1", Status::Stopped));
         assert_eq!(found.state(Status::Stopped).pid, 0);

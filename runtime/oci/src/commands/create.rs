@@ -67,8 +67,7 @@ pub(super) fn run(root: &Path, args: &args::Create) -> Result<Container> {
     };
     drop((child, control, counters));
     record.pid = pid;
-    let container =
-        raise(parent, &bundle.spec, &claim, &mut record).and_then(|()| claim.keep(record, &bundle.spec));
+    let container = raise(parent, &bundle.spec, &claim, &mut record).and_then(|()| claim.keep(record));
     let container = container.inspect_err(|_| undo(&args.id, pid, &bundle.spec))?;
     write_pid_file(args, pid, &bundle.spec)?;
     Ok(container)
@@ -78,6 +77,7 @@ pub(super) fn run(root: &Path, args: &args::Create) -> Result<Container> {
 fn raise(parent: Parent, spec: &Spec, claim: &Claim, record: &mut Record) -> Result<()> {
     let pid = record.pid;
     record.pid_start = process::stat(pid).context("the container's process ended at once")?.start;
+    claim.note(record, spec)?;
     let cgroup = state::cgroup(&record.id, spec)?;
     cgroup.add(pid)?;
     if let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
