@@ -23,8 +23,8 @@ use crate::{leaks, site};
 
 /// The image that holds every guest, each under `/` with its file's name.
 pub const GUESTS: &str = "wisp.test/guests:1";
-/// How long one `ctr` command may take.
-pub const LIMIT: Duration = Duration::from_secs(60);
+/// How long anything may take that a test waits for.
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// What is special about a bed.
 #[derive(Debug, Default)]
@@ -228,6 +228,7 @@ impl Bed {
     pub fn ctr_command(&self, args: &[&str]) -> Result<Command> {
         let version = lock(&self.daemon).as_ref().map_or(self.version, |(_, version)| version);
         let mut command = self.space.command(site::server(version, "ctr")?);
+        command.env("CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS", "1"); // this machine may have cgroup v1
         command.arg("--address").arg(self.socket()).args(["--namespace", &self.namespace]).args(args);
         Ok(command)
     }
@@ -253,6 +254,16 @@ impl Bed {
             self.ctr(&args)?.success().with_context(|| format!("importing {}", image.name()))?;
             Ok(fs::remove_file(archive)?)
         })
+    }
+
+    /// Imports an image for a platform that is not this machine's, once.
+    ///
+    /// # Errors
+    /// What `ctr` said.
+    pub fn import_for(&self, image: &Image, platform: &str) -> Result<()> {
+        // The transfer service of 2.x unpacks for this machine's platform only.
+        let local: &[&str] = if self.version.starts_with('2') { &["--local"] } else { &[] };
+        self.import(image, &[&["--platform", platform], local].concat())
     }
 
     /// Imports the image of all guests, once.

@@ -68,9 +68,13 @@ impl Inventory {
     }
 }
 
-/// Folders that are made once for all containers are no leak: `/run/wisp/<namespace>`, `/run/containerd/runc/<namespace>`.
+/// What is made once for all containers is no leak: `/run/wisp/<namespace>`, `/run/containerd/runc/<namespace>`, and the notes
+/// of which compiled code was checked since the boot.
 fn deep(line: &str) -> bool {
     let path = line.rsplit(' ').next().unwrap_or_default();
+    if path.starts_with("/run/wisp/checked") || path == "/run/wisp/compile.lock" {
+        return false;
+    }
     let parts = path.matches('/').count();
     !line.starts_with("file d") || parts > if path.starts_with("/run/containerd/runc") { 4 } else { 3 }
 }

@@ -299,3 +299,13 @@ pub fn talk(pid: u32, port: u16, text: &'static str) -> Result<String> {
         Ok(answer)
     })
 }
+
+/// Waits until something listens on an address of a space.
+///
+/// # Errors
+/// Where nothing does.
+pub fn until_listening(space: &Space, address: &'static str) -> Result<()> {
+    space.inside(move || {
+        crate::bed::eventually(address, PATIENCE, || Ok(TcpStream::connect(address).ok().map(drop)))
+    })
+}

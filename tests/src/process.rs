@@ -141,3 +141,26 @@ fn pidfd(pid: i32) -> Result<Option<OwnedFd>> {
         Err(error) => Err(error.into()),
     }
 }
+
+/// A server that runs as long as this value.
+#[derive(Debug)]
+pub struct Server(Child);
+
+impl Server {
+    /// Starts it; its output goes nowhere.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn start(mut command: Command) -> Result<Self> {
+        dies_with_us(&mut command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let shown = shown(&command);
+        Ok(Self(command.spawn().with_context(|| format!("starting {shown}"))?))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -21,6 +21,11 @@ pub const WISP: &str = "io.containerd.wisp.v1";
 /// The runtime that it is compared with.
 pub const RUNC: &str = "io.containerd.runc.v2";
 
+/// Wisp; or runc, for those who test the tests.
+fn tested() -> &'static str {
+    if std::env::var_os("WISP_TESTS_WITHOUT_WISP").is_some() { RUNC } else { WISP }
+}
+
 /// What is to be run.
 #[derive(Debug, Clone)]
 pub struct Container<'a> {
@@ -52,7 +57,7 @@ impl<'a> Container<'a> {
             image: image.to_owned(),
             flags: Vec::new(),
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
-            runtime: if std::env::var_os("WISP_TESTS_WITHOUT_WISP").is_some() { RUNC } else { WISP },
+            runtime: tested(),
             stdin: false,
         }
     }
@@ -60,7 +65,7 @@ impl<'a> Container<'a> {
     /// Runs under this runtime instead of Wisp.
     #[must_use]
     pub fn runtime(mut self, runtime: &'static str) -> Self {
-        self.runtime = runtime;
+        self.runtime = if runtime == WISP { tested() } else { runtime };
         self
     }
 
@@ -258,7 +263,7 @@ pub struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// Waits until it has printed `text`.
+    /// Waits until it has printed `text`, carriage returns left out.
     ///
     /// # Errors
     /// Where it does not, with what it printed and what containerd logged.
@@ -420,20 +425,38 @@ impl Task<'_> {
 impl Drop for Task<'_> {
     fn drop(&mut self) {
         self.stdin = None;
+        if self.ctr.is_none() && self.log.is_none() {
+            return; // it ended, and `ctr run --rm` has removed it
+        }
         if let Some(ctr) = &mut self.ctr {
             let _ = kill(Pid::from_raw(ctr.id().cast_signed()), Signal::SIGCONT);
             let _ = self.bed.ctr(&["task", "kill", "--signal", "SIGKILL", &self.id]);
-            if !matches!(process::wait(ctr, Duration::from_secs(10)), Ok(Some(_))) {
-                let _ = ctr.kill();
-                let _ = ctr.wait();
-                let _ = self.bed.ctr(&["task", "rm", "--force", &self.id]);
-                let _ = self.bed.ctr(&["container", "rm", &self.id]);
+            // It removes the container, and its fifos.
+            if matches!(process::wait(ctr, Duration::from_secs(5)), Ok(Some(status)) if status.code().is_some())
+            {
+                return;
             }
+            let _ = ctr.kill();
+            let _ = ctr.wait();
+            self.remove_fifos();
         }
-        if self.log.is_some() {
-            let _ = self.bed.ctr(&["task", "rm", "--force", &self.id]);
-            let _ = self.bed.ctr(&["container", "rm", &self.id]);
-        }
+        let _ = self.bed.ctr(&["task", "rm", "--force", &self.id]);
+        let _ = self.bed.ctr(&["container", "rm", &self.id]);
+    }
+}
+
+impl Task<'_> {
+    /// A `ctr` that was killed has left them.
+    fn remove_fifos(&self) {
+        let fifo = format!("{}-stdout", self.id);
+        let _ = self.bed.space.inside(move || {
+            for folder in std::fs::read_dir("/run/containerd/fifo")?.flatten().map(|entry| entry.path()) {
+                if folder.join(&fifo).exists() {
+                    std::fs::remove_dir_all(folder)?;
+                }
+            }
+            Ok(())
+        });
     }
 }
 
@@ -477,6 +500,10 @@ impl Text {
         String::from_utf8_lossy(&lock(&self.0.state).bytes).into_owned()
     }
 
+    fn contains(&self, text: &str) -> bool {
+        self.text().replace('\r', "").contains(text)
+    }
+
     fn ended(&self) -> bool {
         lock(&self.0.state).ended
     }
@@ -486,7 +513,7 @@ impl Text {
         let start = Instant::now();
         loop {
             let ended = self.ended() && other.ended() || start.elapsed() > limit;
-            if self.text().contains(text) || other.text().contains(text) {
+            if self.contains(text) || other.contains(text) {
                 return true;
             }
             if ended {

@@ -100,7 +100,7 @@ fn the_platform_in_the_image_decides_nothing(bed: &Bed) -> Outcome {
             .platform(os, architecture)
             .file_of("/hello.wasm", wisp_tests::site::guest("rust-0.2.wasm")?)
             .config("Entrypoint", serde_json::json!(["/hello.wasm"]));
-        bed.import(&image, &["--platform", &platform])?;
+        bed.import_for(&image, &platform)?;
         let flags = ["--platform", &platform];
         Container::of_image(bed, image.name(), &[])
             .runtime(WISP)

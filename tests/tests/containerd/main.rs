@@ -1,11 +1,25 @@
 //! Wisp's shim under real containerds. `cargo test -p wisp-tests --test containerd -- 2.4/` runs the cases of one version.
 
 mod ends;
+mod http;
+mod limits;
 mod refusals;
+mod sandbox;
 mod signals;
 mod stdio;
 mod tasks;
 
 fn main() {
-    wisp_tests::suite::main(&[ends::CASES, refusals::CASES, signals::CASES, stdio::CASES, tasks::CASES])
+    wisp_tests::suite::main(&[
+        ends::CASES,
+        refusals::CASES,
+        signals::CASES,
+        stdio::CASES,
+        tasks::CASES,
+        sandbox::CASES,
+        http::CASES,
+        http::OWN_CASES,
+        limits::CASES,
+        limits::OWN_CASES,
+    ])
 }

@@ -3,10 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use anyhow::ensure;
-use wisp_tests::bed::Bed;
+use anyhow::{Result, ensure};
+use wisp_tests::bed::{Bed, LIMIT, eventually};
 use wisp_tests::suite::Case;
-use wisp_tests::task::Container;
+use wisp_tests::task::{Container, Task};
 use wisp_tests::{Outcome, cases};
 
 use crate::ends::COMMANDS;
@@ -69,7 +69,6 @@ cat <&3 >"$folder/stdout" &
 cat <&4 >"$folder/stderr" &
 echo "$CONTAINER_NAMESPACE $CONTAINER_ID" >"$folder/who"
 wait
-touch "$folder/done"
 "#;
 
 fn output_goes_to_a_logger_of_its_own(bed: &Bed) -> Outcome {
@@ -84,15 +83,10 @@ fn output_goes_to_a_logger_of_its_own(bed: &Bed) -> Outcome {
     let id = container.id().to_owned();
     container.run()?.code(0)?;
     let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
-    wisp_tests::bed::eventually("the logger's end", wisp_tests::bed::LIMIT, || {
-        Ok(folder.join("done").exists().then_some(()))
+    // A logger may be ended by the shim once it has read everything.
+    eventually("the logger's files", LIMIT, || {
+        Ok((read("stdout") == "to stdout\n" && read("stderr") == "to stderr\n").then_some(()))
     })?;
-    ensure!(
-        read("stdout") == "to stdout\n" && read("stderr") == "to stderr\n",
-        "{:?} {:?}",
-        read("stdout"),
-        read("stderr")
-    );
     ensure!(read("who").trim() == format!("{} {id}", bed.namespace), "{:?}", read("who"));
     Ok(())
 }
@@ -105,23 +99,32 @@ fn a_guest_without_outputs_runs(bed: &Bed) -> Outcome {
 fn a_terminal_echoes_and_ends_its_input(bed: &Bed) -> Outcome {
     for program in &COMMANDS[..2] {
         let mut task = Container::new(bed, &[program, "echo"])?.start_in_terminal()?;
-        task.until("reading\r\n")?;
+        task.until("reading\n")?;
+        ensure!(terminal(&task).is_ok(), "the input is no terminal");
         task.write("typed\n")?;
-        task.until("typed\r\ntyped\r\n")?; // the terminal's echo, and the guest's
+        task.until("typed\ntyped\n")?; // the terminal's echo, and the guest's
         task.write("\u{4}")?;
-        task.until("read 6 bytes\r\n")?;
+        task.until("read 6 bytes\n")?;
         task.wait()?.code(0)?;
     }
     Ok(())
 }
 
+/// The size of the terminal that is the guest's input.
+fn terminal(task: &Task<'_>) -> Result<rustix::termios::Winsize> {
+    let terminal = fs::File::open(format!("/proc/{}/fd/0", task.pid()?))?;
+    Ok(rustix::termios::tcgetwinsize(&terminal)?)
+}
+
 fn a_terminal_changes_its_size(bed: &Bed) -> Outcome {
     let mut task = Container::new(bed, &["/rust-0.2.wasm", "echo"])?.start_in_terminal()?;
     task.until("reading")?;
-    task.client()?.resize(&task.id, "", 132, 43)?;
-    let terminal = fs::File::open(format!("/proc/{}/fd/0", task.pid()?))?;
-    let size = rustix::termios::tcgetwinsize(&terminal)?;
-    ensure!((size.ws_col, size.ws_row) == (132, 43), "the size is {}x{}", size.ws_col, size.ws_row);
+    // `ctr` sets the size that its own terminal has, soon after the start.
+    eventually("the size of the terminal", LIMIT, || {
+        task.client()?.resize(&task.id, "", 132, 43)?;
+        let size = terminal(&task)?;
+        Ok(((size.ws_col, size.ws_row) == (132, 43)).then_some(()))
+    })?;
     task.write("\u{4}")?;
     task.wait()?.code(0)?;
     Ok(())
