@@ -1,7 +1,7 @@
 //! Engines that run what was compiled.
 
 use wasmtime::{Engine, Error, InstanceAllocationStrategy, PoolingAllocationConfig};
-use wisp_contract::facts::Facts;
+use wisp_contract::facts::{Facts, Kind};
 
 use crate::Profile;
 
@@ -53,12 +53,14 @@ fn pool(profile: Profile, facts: &Facts, instances: u32) -> Option<PoolingAlloca
     let core_instances = facts.core_instances.max(1);
     // Toolchains give a module one table at most; what has more does not load into this pool and gets none.
     let tables = core_instances;
+    // Tasks of one 0.3 instance run beside each other, each on a stack of its own.
+    let stacks = if facts.kind == Kind::Http03 { 2 } else { 1 };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(core_instances))
         .total_memories(instances.saturating_mul(memories))
         .total_tables(instances.saturating_mul(tables))
-        .total_stacks(instances.saturating_mul(2))
+        .total_stacks(instances.saturating_mul(stacks))
         .total_gc_heaps(instances)
         .max_core_instances_per_component(core_instances)
         .max_memories_per_component(memories)

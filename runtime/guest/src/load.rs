@@ -30,7 +30,7 @@ pub(crate) fn load(plan: &Plan) -> Result<(Engine, Code)> {
 
     if plan.entry == Entry::Http {
         // A program that a pool cannot hold is served without one, never refused.
-        let demands = Demands::Pool(facts, plan.http.max_requests);
+        let demands = Demands::Pool(facts, pool_size(plan));
         if let Ok(engine) = runner(profile, demands)
             && let Ok(code) = load_into(&engine, facts.kind.is_module(), &file, proc.as_ref())
         {
@@ -46,6 +46,14 @@ pub(crate) fn load(plan: &Plan) -> Result<(Engine, Code)> {
         )
     })?;
     Ok((engine, code))
+}
+
+/// How many instances to keep room for: as many as requests may run at one time, or as fit into the memory limit (twice,
+/// because it may be raised). Room costs half a kilobyte each, of every idle service.
+fn pool_size(plan: &Plan) -> u32 {
+    let one = plan.program.facts.memories.iter().map(|memory| memory.minimum).sum::<u64>().max(64 << 10);
+    let fit = plan.memory_limit.filter(|limit| *limit > 0).map_or(u64::MAX, |limit| 2 * limit / one + 1);
+    plan.http.max_requests.min(u32::try_from(fit).unwrap_or(u32::MAX)).max(1)
 }
 
 fn load_into(
