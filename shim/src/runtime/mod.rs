@@ -13,16 +13,18 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use tokio::sync::Notify;
 
 pub(crate) use self::choice::Chooser;
 use crate::bundle::RuntimeRecord;
 use crate::error::{Context, Error, Result};
-use crate::reaper::Reaper;
+use crate::reaper::{ExitOf, Reaper};
 
 /// The most that is read of what a runtime prints.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -90,6 +92,8 @@ pub(crate) struct Launch<'a> {
     pub stdio: Option<ProcessStdio>,
     /// Options of [`Runtime::create`] only, as flags of its command line.
     pub flags: Vec<&'static str>,
+    /// Told when nobody waits for the process any more: the runtime, which may be compiling, is then ended.
+    pub abandoned: Option<&'a Notify>,
 }
 
 impl Runtime {
@@ -124,12 +128,12 @@ impl Runtime {
         }
         args.extend(launch.flags.iter().map(OsString::from));
         args.push(id.into());
-        self.run(verb, args, launch.stdio).await
+        self.run(verb, args, launch.stdio, launch.abandoned).await
     }
 
     /// Starts the process of a container that was made.
     pub(crate) async fn start(&self, id: &str) -> Result<()> {
-        self.run("start", vec!["start".into(), id.into()], None).await
+        self.run("start", vec!["start".into(), id.into()], None, None).await
     }
 
     /// Sends a signal to a container's first process, or to all of its processes.
@@ -139,7 +143,7 @@ impl Runtime {
             args.push("--all".into());
         }
         args.extend([id.into(), signal.to_string().into()]);
-        self.run("kill", args, None).await
+        self.run("kill", args, None, None).await
     }
 
     /// Deletes what the runtime has of a container; with `force` also if it runs.
@@ -149,29 +153,40 @@ impl Runtime {
             args.push("--force".into());
         }
         args.push(id.into());
-        self.run("delete", args, None).await
+        self.run("delete", args, None, None).await
     }
 
     /// Freezes a container.
     pub(crate) async fn pause(&self, id: &str) -> Result<()> {
-        self.run("pause", vec!["pause".into(), id.into()], None).await
+        self.run("pause", vec!["pause".into(), id.into()], None, None).await
     }
 
     /// Thaws a container.
     pub(crate) async fn resume(&self, id: &str) -> Result<()> {
-        self.run("resume", vec!["resume".into(), id.into()], None).await
+        self.run("resume", vec!["resume".into(), id.into()], None, None).await
     }
 
     /// Changes a container's limits; `resources` is the JSON of OCI's `LinuxResources`.
     pub(crate) async fn update(&self, id: &str, resources: &[u8]) -> Result<()> {
         let input = memory_file_with(resources).context(|| "keeping the resources".to_owned())?;
         let stdio = ProcessStdio { stdin: input.into(), stdout: Stdio::null(), stderr: Stdio::null() };
-        self.run("update", vec!["update".into(), "--resources".into(), "-".into(), id.into()], Some(stdio))
-            .await
+        self.run(
+            "update",
+            vec!["update".into(), "--resources".into(), "-".into(), id.into()],
+            Some(stdio),
+            None,
+        )
+        .await
     }
 
     /// Runs one command. Without `stdio` it reads nothing, and what it prints is kept for the error.
-    async fn run(&self, verb: &str, args: Vec<OsString>, stdio: Option<ProcessStdio>) -> Result<()> {
+    async fn run(
+        &self,
+        verb: &str,
+        args: Vec<OsString>,
+        stdio: Option<ProcessStdio>,
+        abandoned: Option<&Notify>,
+    ) -> Result<()> {
         let log = log::Tail::of(&self.log);
         let output = memory_file().context(|| "making a file for the runtime's output".to_owned())?;
         let mut command = self.command(args);
@@ -189,9 +204,9 @@ impl Runtime {
         let spawned = self.reaper.spawn(&mut command);
         // The container's own ends of its stdio are closed here, so that their readers see the end when it ends.
         drop(command);
-        let (_, exit) =
+        let (pid, exit) =
             spawned.map_err(|error| failed(format!("{}: {error}", self.program.path.display())))?;
-        let status = exit.wait().await.status;
+        let status = wait(pid, exit, abandoned).await;
         if status == 0 {
             return Ok(());
         }
@@ -215,6 +230,21 @@ impl Runtime {
         }
         command
     }
+}
+
+/// Waits for a command, and ends it if it is abandoned; its status.
+async fn wait(pid: i32, exit: ExitOf, abandoned: Option<&Notify>) -> u32 {
+    let mut exit = pin!(exit.wait());
+    let Some(abandoned) = abandoned else { return exit.await.status };
+    tokio::select! {
+        exit = &mut exit => return exit.status,
+        () = abandoned.notified() => {}
+    }
+    if let Some(pid) = Pid::from_raw(pid) {
+        // It has not been waited for, so the pid is still its own; it may have ended by itself.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    exit.await.status
 }
 
 fn memory_file() -> io::Result<File> {

@@ -106,7 +106,7 @@ impl Container {
         if self.init.phase() == Phase::Paused
             && let Err(error) = self.runtime.resume(&self.id).await
         {
-            warn!(id = self.id, %error, "a container that ended while it was paused stays frozen");
+            debug!(id = self.id, %error, "a container that ended while it was paused was not thawed");
         }
         if !self.own_pid_namespace
             && let Err(error) = self.runtime.kill(&self.id, SIGKILL, true).await
@@ -246,10 +246,10 @@ impl Container {
             return Err(was.refuses("delete"));
         }
         self.remove(was == Phase::Created).await?;
+        self.init.set_phase(Phase::Deleted);
         // The step is needed by the one who follows the process that was killed.
         drop(step);
         let exit = timeout(KILLED, self.init.wait()).await.ok();
-        self.init.set_phase(Phase::Deleted);
         tasks.forget(&self.id);
         let event = TaskDelete {
             container_id: self.id.clone(),

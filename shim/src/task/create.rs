@@ -9,6 +9,7 @@ use containerd_shim_protos::api::CreateTaskRequest;
 use containerd_shim_protos::events::task::{TaskCreate, TaskIO};
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::topics;
+use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use super::Tasks;
@@ -26,17 +27,20 @@ use crate::reaper::ExitOf;
 use crate::runtime::{Launch, Runtime};
 use crate::spec::Spec;
 
-/// Makes the container that was asked for, whose id has been reserved, and says so.
-pub(super) async fn create(tasks: &Arc<Tasks>, request: &CreateTaskRequest) -> Result<Arc<Container>> {
+/// Makes the container that was asked for, whose id has been reserved, and says so. It is given up when `abandoned` is told.
+pub(super) async fn create(
+    tasks: &Arc<Tasks>,
+    request: &CreateTaskRequest,
+    abandoned: &Notify,
+) -> Result<Arc<Container>> {
     if !request.checkpoint.is_empty() {
         return Err(Error::unimplemented("Wisp does not restore checkpoints"));
     }
     let bundle = PathBuf::from(&request.bundle);
-    let options = Options::decode(&request.options)?;
-    let spec = Spec::read(&bundle)?;
-    let rootfs = mount_rootfs(request, &bundle)?;
-    let made = launch(tasks, request, &bundle, &options, &spec).await;
-    let (container, exit) = match made {
+    let (options, spec) = (Options::decode(&request.options)?, Spec::read(&bundle)?);
+    let making = Making { tasks, request, bundle, options, spec, abandoned };
+    let rootfs = making.mount_rootfs()?;
+    let (container, exit) = match making.container().await {
         Ok(made) => made,
         Err(error) => {
             if let Some(rootfs) = rootfs
@@ -53,136 +57,136 @@ pub(super) async fn create(tasks: &Arc<Tasks>, request: &CreateTaskRequest) -> R
     Ok(container)
 }
 
-/// Mounts the root file system that containerd describes, and returns where, if it describes one.
-fn mount_rootfs(request: &CreateTaskRequest, bundle: &Path) -> Result<Option<PathBuf>> {
-    if request.rootfs.is_empty() {
-        return Ok(None);
-    }
-    let rootfs = bundle.join("rootfs");
-    if !rootfs.is_dir() {
-        DirBuilder::new().mode(0o711).create(&rootfs).context(|| format!("making {}", rootfs.display()))?;
-    }
-    let mounts: Vec<Mount> = request
-        .rootfs
-        .iter()
-        .map(|mount| Mount {
+/// A container that is being made.
+struct Making<'a> {
+    tasks: &'a Arc<Tasks>,
+    request: &'a CreateTaskRequest,
+    bundle: PathBuf,
+    options: Options,
+    spec: Spec,
+    abandoned: &'a Notify,
+}
+
+impl Making<'_> {
+    /// Mounts the root file system that containerd describes, and returns where, if it describes one.
+    fn mount_rootfs(&self) -> Result<Option<PathBuf>> {
+        if self.request.rootfs.is_empty() {
+            return Ok(None);
+        }
+        let rootfs = self.bundle.join("rootfs");
+        if !rootfs.is_dir() {
+            DirBuilder::new()
+                .mode(0o711)
+                .create(&rootfs)
+                .context(|| format!("making {}", rootfs.display()))?;
+        }
+        let mounts = self.request.rootfs.iter().map(|mount| Mount {
             kind: mount.type_.clone(),
             source: mount.source.clone(),
             target: mount.target.clone(),
             options: mount.options.clone(),
-        })
-        .collect();
-    mount::mount_all(&mounts, &rootfs)?;
-    Ok(Some(rootfs))
-}
-
-/// Has the runtime make the container, and gathers what the shim will need of it.
-async fn launch(
-    tasks: &Arc<Tasks>,
-    request: &CreateTaskRequest,
-    bundle: &Path,
-    options: &Options,
-    spec: &Spec,
-) -> Result<(Arc<Container>, ExitOf)> {
-    let kind = entrypoint::kind(bundle, spec);
-    let systemd = options.systemd_cgroup || spec.has_systemd_cgroup();
-    let runtime = tasks.runtimes.choose(kind, options, systemd, bundle)?;
-    debug!(id = request.id, ?kind, "making a container");
-    runtime.record().write(bundle).context(|| "recording the runtime in the bundle".to_owned())?;
-
-    let stdio = Stdio {
-        stdin: request.stdin.clone(),
-        stdout: request.stdout.clone(),
-        stderr: request.stderr.clone(),
-        terminal: request.terminal,
-    };
-    let owner = Owner {
-        id: request.id.clone(),
-        namespace: tasks.namespace.clone(),
-        ids: (options.io_uid, options.io_gid),
-        reaper: tasks.reaper.clone(),
-    };
-    let init = Process::new(&request.id, stdio);
-    let exit = match run_create(tasks, &runtime, &init, &owner, bundle, options).await {
-        Ok(exit) => exit,
-        Err(error) => {
-            RuntimeRecord::remove(bundle);
-            return Err(error);
-        }
-    };
-
-    let cgroup = Cgroup::of_process(init.pid())
-        .inspect_err(|error| warn!(id = request.id, %error, "the container's cgroup cannot be told"))
-        .ok();
-    let oom = cgroup.as_ref().and_then(|cgroup| {
-        OomWatch::start(cgroup, &request.id, tasks.publisher.clone())
-            .inspect_err(|error| debug!(id = request.id, %error, "OOM kills are not watched"))
-            .ok()
-    });
-    let container = Container {
-        id: request.id.clone(),
-        bundle: bundle.to_owned(),
-        init: Arc::new(init),
-        runtime,
-        owner,
-        own_pid_namespace: spec.has_own_pid_namespace(),
-        cgroup,
-        oom,
-        execs: Default::default(),
-        running_execs: Default::default(),
-        ended: Default::default(),
-        last_stats: Default::default(),
-    };
-    Ok((Arc::new(container), exit))
-}
-
-/// Runs the runtime's `create`; if anything fails after it, the container does not stay.
-async fn run_create(
-    tasks: &Arc<Tasks>,
-    runtime: &Runtime,
-    init: &Process,
-    owner: &Owner,
-    bundle: &Path,
-    options: &Options,
-) -> Result<ExitOf> {
-    let pid_file = bundle.join(bundle::PID_FILE);
-    let mut flags = Vec::new();
-    if options.no_pivot_root {
-        flags.push("--no-pivot");
+        });
+        mount::mount_all(&mounts.collect::<Vec<_>>(), &rootfs)?;
+        Ok(Some(rootfs))
     }
-    if options.no_new_keyring {
-        flags.push("--no-new-keyring");
+
+    /// Has the runtime make the container, and gathers what the shim will need of it.
+    async fn container(&self) -> Result<(Arc<Container>, ExitOf)> {
+        let id = &self.request.id;
+        let kind = entrypoint::kind(&self.bundle, &self.spec);
+        let systemd = self.options.systemd_cgroup || self.spec.has_systemd_cgroup();
+        let runtime = self.tasks.runtimes.choose(kind, &self.options, systemd, &self.bundle)?;
+        debug!(id, ?kind, "making a container");
+        let owner = Owner {
+            id: id.clone(),
+            namespace: self.tasks.namespace.clone(),
+            ids: (self.options.io_uid, self.options.io_gid),
+            reaper: self.tasks.reaper.clone(),
+        };
+        let (init, exit) = self.first_process(&runtime, &owner).await?;
+
+        let cgroup = Cgroup::of_process(init.pid())
+            .inspect_err(|error| warn!(id, %error, "the container's cgroup cannot be told"))
+            .ok();
+        let oom = cgroup.as_ref().and_then(|cgroup| {
+            OomWatch::start(cgroup, id, self.tasks.publisher.clone())
+                .inspect_err(|error| debug!(id, %error, "OOM kills are not watched"))
+                .ok()
+        });
+        let container = Container {
+            id: id.clone(),
+            bundle: self.bundle.clone(),
+            init: Arc::new(init),
+            runtime,
+            owner,
+            own_pid_namespace: self.spec.has_own_pid_namespace(),
+            cgroup,
+            oom,
+            execs: Default::default(),
+            running_execs: Default::default(),
+            ended: Default::default(),
+            last_stats: Default::default(),
+        };
+        Ok((Arc::new(container), exit))
     }
-    let expected = tasks.reaper.expect();
-    let connection = if init.stdio.terminal {
-        let socket = ConsoleSocket::bind(bundle)?;
-        let path = socket.path();
-        let launch = Launch { pid_file: &pid_file, console_socket: Some(&path), stdio: None, flags };
-        runtime.create(&owner.id, bundle, launch).await?;
-        match socket.receive() {
-            Ok(master) => Io::connect(&init.stdio, owner, master).await,
-            Err(error) => Err(error),
-        }
-    } else {
-        let (io, stdio) = Io::open(&init.stdio, owner).await?;
-        let launch = Launch { pid_file: &pid_file, console_socket: None, stdio: Some(stdio), flags };
-        runtime.create(&owner.id, bundle, launch).await?;
-        Ok(io)
-    };
-    let pid = bundle::read_pid(&pid_file).context(|| "reading the container's process id".to_owned());
-    match (connection, pid) {
-        (Ok(io), Ok(pid)) => {
-            let exit = expected.claim(pid);
-            init.born(pid, io);
-            Ok(exit)
-        }
-        (Err(error), _) | (_, Err(error)) => {
-            if let Err(error) = runtime.delete(&owner.id, true).await {
-                warn!(id = owner.id, %error, "a container that was not made whole was not deleted");
+
+    /// Makes the first process; where that fails, nothing of the container stays with the runtime.
+    async fn first_process(&self, runtime: &Runtime, owner: &Owner) -> Result<(Process, ExitOf)> {
+        let stdio = Stdio {
+            stdin: self.request.stdin.clone(),
+            stdout: self.request.stdout.clone(),
+            stderr: self.request.stderr.clone(),
+            terminal: self.request.terminal,
+        };
+        let init = Process::new(&owner.id, stdio);
+        let pid_file = self.bundle.join(bundle::PID_FILE);
+        let recorded = runtime.record().write(&self.bundle);
+        recorded.context(|| "recording the runtime in the bundle".to_owned())?;
+        let expected = self.tasks.reaper.expect();
+        let made = self.run(runtime, &init, owner, &pid_file).await.and_then(|io| {
+            let pid =
+                bundle::read_pid(&pid_file).context(|| "reading the container's process id".to_owned())?;
+            Ok((io, pid))
+        });
+        match made {
+            Ok((io, pid)) => {
+                let exit = expected.claim(pid);
+                init.born(pid, io);
+                Ok((init, exit))
             }
-            let _ = fs::remove_file(&pid_file);
-            Err(error)
+            Err(error) => {
+                if let Err(error) = runtime.delete(&owner.id, true).await {
+                    debug!(id = owner.id, %error, "the runtime deleted nothing of a container that was not made");
+                }
+                RuntimeRecord::remove(&self.bundle);
+                // It is there only if the process was.
+                let _ = fs::remove_file(&pid_file);
+                Err(error)
+            }
         }
+    }
+
+    /// Runs the runtime's `create` and connects the process's stdio.
+    async fn run(&self, runtime: &Runtime, init: &Process, owner: &Owner, pid_file: &Path) -> Result<Io> {
+        let mut flags = Vec::new();
+        if self.options.no_pivot_root {
+            flags.push("--no-pivot");
+        }
+        if self.options.no_new_keyring {
+            flags.push("--no-new-keyring");
+        }
+        let launch =
+            Launch { pid_file, console_socket: None, stdio: None, flags, abandoned: Some(self.abandoned) };
+        if init.stdio.terminal {
+            let socket = ConsoleSocket::bind(&self.bundle)?;
+            let path = socket.path();
+            let launch = Launch { console_socket: Some(&path), ..launch };
+            runtime.create(&owner.id, &self.bundle, launch).await?;
+            return Io::connect(&init.stdio, owner, socket.receive()?).await;
+        }
+        let (io, stdio) = Io::open(&init.stdio, owner).await?;
+        runtime.create(&owner.id, &self.bundle, Launch { stdio: Some(stdio), ..launch }).await?;
+        Ok(io)
     }
 }
 

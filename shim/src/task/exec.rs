@@ -1,7 +1,7 @@
 //! Processes that are added to a container.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
@@ -96,8 +96,13 @@ impl Container {
     async fn launch_exec(&self, tasks: &Tasks, process: &Process) -> Result<ExitOf> {
         let owner = Owner { id: process.id.clone(), ..self.owner.clone() };
         let (pid_file, spec_file) = (self.exec_pid_file(&process.id), self.spec_file(&process.id));
-        let launch =
-            |socket, stdio| Launch { pid_file: &pid_file, console_socket: socket, stdio, flags: Vec::new() };
+        let launch = |socket, stdio| Launch {
+            pid_file: &pid_file,
+            console_socket: socket,
+            stdio,
+            flags: Vec::new(),
+            abandoned: None,
+        };
         let expected = tasks.reaper.expect();
         let io = if process.stdio.terminal {
             let socket = ConsoleSocket::bind(&self.bundle)?;
@@ -135,11 +140,11 @@ impl Container {
     }
 
     fn exec_pid_file(&self, exec_id: &str) -> PathBuf {
-        self.bundle.join(format!("{exec_id}.pid"))
+        self.bundle.join(format!("exec-{exec_id}.pid"))
     }
 
     fn spec_file(&self, exec_id: &str) -> PathBuf {
-        self.bundle.join(Path::new(&format!("{exec_id}.process.json")))
+        self.bundle.join(format!("exec-{exec_id}.json"))
     }
 }
 

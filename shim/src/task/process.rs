@@ -113,7 +113,9 @@ impl Process {
 
     /// It has ended.
     pub(super) fn stopped(&self, exit: Exit) {
-        self.set_phase(Phase::Stopped);
+        if self.phase() != Phase::Deleted {
+            self.set_phase(Phase::Stopped);
+        }
         self.exit.send_replace(Some(exit));
     }
 

@@ -1,6 +1,7 @@
 //! The Task service: containerd's requests, translated. One implementation serves `containerd.task.v2.Task` and
 //! `containerd.task.v3.Task`, whose messages are the same.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,7 +18,7 @@ use containerd_shim_protos::shim::oci::ProcessDetails;
 use containerd_shim_protos::shim_async::Task;
 use containerd_shim_protos::ttrpc;
 use containerd_shim_protos::ttrpc::asynchronous::TtrpcContext;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tracing::{debug, warn};
 
 use super::Tasks;
@@ -57,6 +58,34 @@ async fn finish<T: Send + 'static>(
     }
 }
 
+/// Makes a container for somebody who waits for its process id, and may give up.
+async fn make(tasks: Arc<Tasks>, request: CreateTaskRequest, mut answer: oneshot::Sender<Result<u32>>) {
+    let id = request.id.clone();
+    let abandoned = Notify::new();
+    let mut creating = pin!(create(&tasks, &request, &abandoned));
+    let created = tokio::select! {
+        created = &mut creating => created,
+        () = answer.closed() => {
+            warn!(id, "containerd has given up on a container while it was made");
+            abandoned.notify_one();
+            creating.await
+        }
+    };
+    let pid = created.as_ref().map(|container| container.init.pid()).map_err(Clone::clone);
+    let nobody_waits = answer.send(pid).is_err();
+    match created {
+        Err(_) => tasks.give_up(&id),
+        Ok(container) if nobody_waits => {
+            // Who does not know of it will not delete it.
+            if let Err(error) = container.delete(&tasks).await {
+                warn!(id, %error, "a container that nobody waited for was not removed");
+            }
+            tasks.give_up(&id);
+        }
+        Ok(_) => {}
+    }
+}
+
 #[async_trait]
 impl Task for TaskService {
     async fn create(
@@ -67,23 +96,7 @@ impl Task for TaskService {
         let tasks = self.0.clone();
         tasks.reserve(&request.id)?;
         let (answer, answered) = oneshot::channel();
-        tokio::spawn(async move {
-            let id = request.id.clone();
-            let created = create(&tasks, &request).await;
-            let failed = created.is_err();
-            let container = created.as_ref().ok().cloned();
-            let nobody_waits = answer.send(created.map(|container| container.init.pid())).is_err();
-            if failed {
-                tasks.give_up(&id);
-            } else if let (true, Some(container)) = (nobody_waits, container) {
-                // Whoever asked has given up, and will not delete what it does not know.
-                warn!(id, "containerd has given up on a container while it was made: it is removed");
-                if let Err(error) = container.delete(&tasks).await {
-                    warn!(id, %error, "it was not removed");
-                }
-                tasks.give_up(&id);
-            }
-        });
+        tokio::spawn(make(tasks, request, answer));
         let pid =
             answered.await.unwrap_or_else(|_| Err(Error::unknown("the shim failed at this request")))?;
         Ok(CreateTaskResponse { pid, ..CreateTaskResponse::default() })
