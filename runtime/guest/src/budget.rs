@@ -84,6 +84,11 @@ impl Budget {
         self.limit.store(guest_share(container), Ordering::Relaxed);
     }
 
+    /// What instances may hold together in bytes, where there is a limit.
+    pub(crate) fn what_fits(&self) -> Option<u64> {
+        Some(self.limit.load(Ordering::Relaxed)).filter(|bytes| *bytes != NO_LIMIT)
+    }
+
     /// The counters of the process.
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters

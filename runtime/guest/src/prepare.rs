@@ -41,6 +41,7 @@ pub(crate) fn prepare(plan: &Plan) -> Result<Work> {
         None => Counters::private(),
     };
     let budget = Budget::new(plan.memory_limit, counters);
+    check_memory(plan, &budget)?;
     let (engine, code) = load::load(plan)?;
     let parts = Parts { plan, engine, budget: Arc::clone(&budget) };
     let run: Box<dyn FnOnce() -> ExitCode> = match (&plan.entry, plan.program.facts.kind, code) {
@@ -59,6 +60,21 @@ pub(crate) fn prepare(plan: &Plan) -> Result<Work> {
         (Entry::Export(name), _, Code::Component(component)) => export::component(&parts, &component, name)?,
     };
     Ok(Work { budget, run })
+}
+
+/// A program whose memory does not fit at its start never will, unless the limit is raised.
+fn check_memory(plan: &Plan, budget: &Budget) -> Result<()> {
+    let wanted: u64 = plan.program.facts.memories.iter().map(|memory| memory.minimum).sum();
+    match budget.what_fits() {
+        Some(fits) if wanted > fits => bail!(
+            "{} begins with {} KiB of memory and the container's memory limit leaves it {} KiB; raise the limit \
+             (resources.limits.memory), or build it with a smaller memory",
+            plan.program.path,
+            wanted >> 10,
+            fits >> 10
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// What the ways to run a program are made from.

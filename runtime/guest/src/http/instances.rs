@@ -43,17 +43,21 @@ pub(crate) struct Ticket {
     explained: AtomicBool,
     budget: Arc<Budget>,
     name: String,
+    path: String,
+    patience: Duration,
     _permit: OwnedSemaphorePermit,
     _running: Running,
 }
 
 impl Ticket {
-    pub(crate) fn new(instances: &Instances, permit: OwnedSemaphorePermit) -> Arc<Self> {
+    pub(crate) fn new(instances: &Instances, path: &str, permit: OwnedSemaphorePermit) -> Arc<Self> {
         instances.budget.counters().add(Counter::RequestsInFlight, 1);
         Arc::new(Self {
             explained: AtomicBool::new(false),
             budget: Arc::clone(&instances.budget),
             name: instances.name.clone(),
+            path: path.to_owned(),
+            patience: instances.patience(),
             _permit: permit,
             _running: instances.ticker.run(),
         })
@@ -68,15 +72,26 @@ impl Ticket {
         }
     }
 
-    /// What ends the guest from here on needs no explanation.
-    pub(crate) fn given_up(&self) {
-        self.explained.store(true, Ordering::Relaxed);
+    /// Says that the request took too long, which is all that there is to say about it.
+    pub(crate) fn end_for_time(&self) {
+        if !self.explained.swap(true, Ordering::Relaxed) {
+            let seconds = self.patience.as_secs_f64();
+            let Self { name, path, .. } = self;
+            exit::say(&format!("{name}: {path:?} took longer than {seconds} s and was ended"));
+        }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.budget.counters().sub(Counter::RequestsInFlight, 1);
+    }
+}
+
+impl Instances {
+    /// How long one request may take.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_millis(self.settings.request_timeout_ms)
     }
 }
 
@@ -92,18 +107,22 @@ impl HandlerState for Instances {
         store.set_epoch_deadline(1);
         let proxy = self.program.instantiate_async(&mut store).await?;
         self.budget.counters().add(Counter::Instances, 1);
+        let is_over = Arc::new(AtomicBool::new(false));
         Ok(Instance {
             store,
             proxy,
             view: Guest::http,
-            expiration: Expiration(Box::pin(sleep(Duration::from_millis(self.settings.request_timeout_ms)))),
-            state: Worker { ticket: Mutex::new(None), freed: Arc::clone(&self.freed) },
+            expiration: Expiration { time: Box::pin(sleep(self.patience())), is_over: Arc::clone(&is_over) },
+            state: Worker { ticket: Mutex::new(None), freed: Arc::clone(&self.freed), is_over },
         })
     }
 }
 
 /// The end of an instance's time, which is its request's.
-pub(crate) struct Expiration(Pin<Box<Sleep>>);
+pub(crate) struct Expiration {
+    time: Pin<Box<Sleep>>,
+    is_over: Arc<AtomicBool>,
+}
 
 impl WorkerExpiration for Expiration {
     fn poll(
@@ -112,7 +131,9 @@ impl WorkerExpiration for Expiration {
         _status: WorkerStatus,
         _start: Instant,
     ) -> Poll<()> {
-        self.0.as_mut().poll(cx)
+        let over = self.time.as_mut().poll(cx);
+        self.is_over.store(over.is_ready(), Ordering::Relaxed);
+        over
     }
 }
 
@@ -120,6 +141,7 @@ impl WorkerExpiration for Expiration {
 pub(crate) struct Worker {
     ticket: Mutex<Option<Arc<Ticket>>>,
     freed: Arc<Notify>,
+    is_over: Arc<AtomicBool>,
 }
 
 impl WorkerState for Worker {
@@ -142,8 +164,10 @@ impl WorkerState for Worker {
 
     fn drop(&self, store: Store<Guest>, result: wasmtime::Result<()>) {
         let ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let (Some(ticket), Err(error)) = (&ticket, result) {
-            ticket.explain(&error);
+        match (&ticket, result) {
+            (Some(ticket), Err(_)) if self.is_over.load(Ordering::Relaxed) => ticket.end_for_time(),
+            (Some(ticket), Err(error)) => ticket.explain(&error),
+            _ => {}
         }
         drop(store);
         drop(ticket);

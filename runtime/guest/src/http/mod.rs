@@ -28,6 +28,9 @@ use crate::host::Host;
 use crate::prepare::Parts;
 use crate::{exit, signals};
 
+/// How many turns of tasks pass before the reactor looks at sockets and timers again. A guest that computes takes a whole
+/// epoch for its turn, and tokio's default (61) would keep all others waiting for that many.
+const TURNS: u32 = 4;
 /// Threads beside the reactor's may exist for file operations, this many at most.
 const BLOCKING_THREADS: usize = 16;
 
@@ -76,6 +79,7 @@ fn runtime(plan: &Plan) -> Result<Runtime> {
     builder
         .worker_threads(threads)
         .max_blocking_threads(BLOCKING_THREADS)
+        .event_interval(TURNS)
         .enable_all()
         .build()
         .context("the reactor could not be made")

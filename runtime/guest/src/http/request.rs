@@ -47,7 +47,7 @@ impl Service {
     ) -> Result<Answer, Infallible> {
         let instances = self.handler.state();
         instances.budget.counters().add(Counter::Requests, 1);
-        let deadline = Instant::now() + Duration::from_millis(instances.settings.request_timeout_ms);
+        let deadline = Instant::now() + instances.patience();
         let (response, ticket) = match self.of_guest(request, deadline).await {
             Ok((response, ticket)) => (response, Some(ticket)),
             Err(own) => (own.response(), None),
@@ -72,17 +72,17 @@ impl Service {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) | Err(_) => return Err(Own::Busy),
         };
-        let ticket = Ticket::new(instances, permit);
+        let ticket = Ticket::new(instances, request.uri().path(), permit);
         let exceeded = Arc::new(AtomicBool::new(false));
         let request = request.map(|body| Limited::new(body, limit, Arc::clone(&exceeded)).boxed_unsync());
-        let Ok(handled) = timeout_at(deadline, self.handle(&ticket, request)).await else {
-            ticket.given_up();
-            return Err(Own::TimedOut);
-        };
-        match handled {
-            Ok(response) => Ok((response, ticket)),
-            Err(_) if exceeded.load(Ordering::Relaxed) => Err(Own::BodyTooLarge),
-            Err(own) => Err(own),
+        match timeout_at(deadline, self.handle(&ticket, request, deadline)).await {
+            Ok(Ok(response)) => Ok((response, ticket)),
+            Ok(Err(_)) if exceeded.load(Ordering::Relaxed) => Err(Own::BodyTooLarge),
+            Ok(Err(Own::TimedOut)) | Err(_) => {
+                ticket.end_for_time();
+                Err(Own::TimedOut)
+            }
+            Ok(Err(own)) => Err(own),
         }
     }
 
@@ -91,6 +91,7 @@ impl Service {
         &self,
         ticket: &Arc<Ticket>,
         mut request: Request<WasiBody>,
+        deadline: Instant,
     ) -> Result<Response<WasiBody>, Own> {
         let instances = self.handler.state();
         let patience = Instant::now() + WAIT_FOR_MEMORY;
@@ -98,6 +99,8 @@ impl Service {
             let freed = instances.freed.notified();
             let error = match self.handler.handle(Arc::clone(ticket), request).await {
                 Ok(response) => return Ok(response),
+                // The instance's time is the request's; a guest that computes may have kept this thread beyond it.
+                Err(_) if Instant::now() >= deadline => return Err(Own::TimedOut),
                 Err(error) => error,
             };
             let error = match error.downcast::<InstantiationError<Arc<Ticket>>>() {
