@@ -173,3 +173,85 @@ async fn forward(client: &EventsClient, event: &Envelope) -> ttrpc::Result<()> {
         Err(_) => Err(ttrpc::Error::Others("containerd did not answer".to_owned())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use async_trait::async_trait;
+    use containerd_shim_protos::api::Empty;
+    use containerd_shim_protos::events::task::TaskPaused;
+    use containerd_shim_protos::shim_async::{Events, create_events};
+    use containerd_shim_protos::ttrpc::asynchronous::transport::Listener;
+    use containerd_shim_protos::ttrpc::asynchronous::{Server, TtrpcContext};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// Keeps the ids in the events that it gets.
+    #[derive(Clone, Default)]
+    struct Containerd(Arc<Mutex<Vec<String>>>);
+
+    #[async_trait]
+    impl Events for Containerd {
+        async fn forward(&self, _: &TtrpcContext, request: ForwardRequest) -> ttrpc::Result<Empty> {
+            let event = TaskPaused::parse_from_bytes(&request.envelope.event.value).unwrap();
+            assert_eq!(request.envelope.event.type_url, "containerd.events.TaskPaused");
+            self.0.lock().unwrap().push(event.container_id);
+            Ok(Empty::new())
+        }
+    }
+
+    impl Containerd {
+        async fn start(&self, socket: &Path) -> Server {
+            let listener = UnixListener::bind(socket).unwrap();
+            let mut server = Server::new()
+                .register_service(create_events(Arc::new(self.clone())))
+                .add_listener(Listener::from(listener));
+            server.start().await.unwrap();
+            server
+        }
+    }
+
+    fn publish(publisher: &Publisher, ids: std::ops::Range<usize>) -> Vec<String> {
+        let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+        for id in &ids {
+            publisher
+                .publish("/tasks/paused", &TaskPaused { container_id: id.clone(), ..TaskPaused::default() });
+        }
+        ids
+    }
+
+    #[tokio::test]
+    async fn events_arrive_in_order_though_containerd_is_away_and_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("ttrpc");
+        let publisher = Publisher::start(socket.to_str().unwrap(), "n");
+        let mut expected = publish(&publisher, 0..20);
+        publisher.flush(Duration::from_millis(1)).await;
+
+        let containerd = Containerd::default();
+        let mut server = containerd.start(&socket).await;
+        publisher.flush(Duration::from_secs(10)).await;
+        assert_eq!(*containerd.0.lock().unwrap(), expected);
+
+        server.shutdown().await.unwrap();
+        expected.extend(publish(&publisher, 20..40));
+        std::fs::remove_file(&socket).unwrap();
+        let _server = containerd.start(&socket).await;
+        publisher.flush(Duration::from_secs(10)).await;
+        assert_eq!(*containerd.0.lock().unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn only_the_oldest_events_are_lost_when_there_are_too_many() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("ttrpc");
+        let publisher = Publisher::start(socket.to_str().unwrap(), "n");
+        let expected = publish(&publisher, 0..CAPACITY + 10).split_off(10);
+        let containerd = Containerd::default();
+        let _server = containerd.start(&socket).await;
+        publisher.flush(Duration::from_secs(10)).await;
+        assert_eq!(*containerd.0.lock().unwrap(), expected);
+    }
+}
