@@ -285,6 +285,12 @@ impl Task<'_> {
         Ok(())
     }
 
+    /// Whether all its output has come.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.stdout.ended() && self.stderr.ended()
+    }
+
     /// What it printed so far.
     #[must_use]
     pub fn printed(&self) -> String {

@@ -36,8 +36,9 @@ fn a_guest_that_returns_exits_0(bed: &Bed) -> Outcome {
 }
 
 fn a_guest_that_exits_with_a_code_exits_with_it(bed: &Bed) -> Outcome {
-    for program in COMMANDS {
-        for code in [1, 7, 125] {
+    // WASI 0.2 knows two codes: a guest's 7 becomes 1 before it reaches its host.
+    for (program, codes) in COMMANDS.into_iter().zip([&[1, 7, 125][..], &[1], &[1, 7, 125]]) {
+        for &code in codes {
             Container::new(bed, &[program, "exit", &code.to_string()])?.run()?.code(code)?;
         }
     }
@@ -62,15 +63,14 @@ fn environment_and_folder_reach_the_guest(bed: &Bed) -> Outcome {
         let surprise = ended.stdout.lines().find(|line| line.starts_with("WISP"));
         ensure!(surprise.is_none(), "{program} sees {surprise:?}");
     }
-    let given = ["--cwd", "/data"];
-    for program in &COMMANDS[..2] {
-        Container::new(bed, &[program, "cat", "greeting.txt"])?
-            .flags(&given)
+    // WASI 0.1 has no notion of a folder to be in.
+    for program in &COMMANDS[1..] {
+        Container::new(bed, &[program, "cwd"])?
+            .flags(&["--cwd", "/data"])
             .run()?
             .code(0)?
-            .stdout("a file of the image\n")?;
+            .stdout("/data\n")?;
     }
-    Container::new(bed, &[COMMANDS[1], "cwd"])?.flags(&given).run()?.code(0)?.stdout("/data\n")?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use wisp_tests::image::Image;
 use wisp_tests::net::{curl, get};
 use wisp_tests::space::Cache;
 use wisp_tests::suite::Case;
-use wisp_tests::task::{Container, RUNC, WISP};
+use wisp_tests::task::{Container, WISP};
 use wisp_tests::{Outcome, cases};
 
 use crate::http::serving;
@@ -70,18 +70,16 @@ fn a_service_over_its_limit_goes_on(bed: &Bed) -> Outcome {
 }
 
 fn a_kernel_oom_kill_exits_137_after_an_oom_event(bed: &Bed) -> Outcome {
-    for runtime in [RUNC, WISP] {
-        // A file on a tmpfs is memory that no runtime can refuse.
-        let scratch = ["--mount", "type=tmpfs,src=tmpfs,dst=/scratch,options=rw"];
-        let args = ["/rust-0.2.wasm", "fill-file", "/scratch/file", "256"];
-        let task = Container::new(bed, &args)?.runtime(runtime).flags(&scratch).memory(48).start()?;
-        let id = task.id.clone();
-        task.wait().context(runtime)?.code(137)?;
-        bed.events().wait(&id, "", "/tasks/exit", LIMIT)?;
-        let topics: Vec<_> = bed.events().of(&id).into_iter().map(|event| event.topic).collect();
-        let at = |topic: &str| topics.iter().position(|one| one == topic);
-        ensure!(at("/tasks/oom").is_some() && at("/tasks/oom") < at("/tasks/exit"), "{runtime}: {topics:?}");
-    }
+    // A file on a tmpfs is memory that no runtime can refuse.
+    let scratch = ["--mount", "type=tmpfs,src=tmpfs,dst=/scratch,options=rw"];
+    let args = ["/rust-0.2.wasm", "fill-file", "/scratch/file", "256"];
+    let task = Container::new(bed, &args)?.runtime(WISP).flags(&scratch).memory(48).start()?;
+    let id = task.id.clone();
+    task.wait()?.code(137)?;
+    bed.events().wait(&id, "", "/tasks/exit", LIMIT)?;
+    let topics: Vec<_> = bed.events().of(&id).into_iter().map(|event| event.topic).collect();
+    let at = |topic: &str| topics.iter().position(|one| one == topic);
+    ensure!(at("/tasks/oom").is_some() && at("/tasks/oom") < at("/tasks/exit"), "{topics:?}");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod refusals;
 mod sandbox;
 mod signals;
 mod stdio;
+mod survival;
 mod tasks;
 
 fn main() {
@@ -21,5 +22,7 @@ fn main() {
         http::OWN_CASES,
         limits::CASES,
         limits::OWN_CASES,
+        survival::CASES,
+        survival::ONCE,
     ])
 }

@@ -24,7 +24,8 @@ pub(crate) fn cat(path: &str) -> Outcome {
 /// Writes so many mebibytes into a file.
 pub(crate) fn fill(path: &str, mebibytes: usize) -> Outcome {
     let mut file = fs::File::create(path)?;
-    (0..mebibytes).try_for_each(|_| file.write_all(&[1; 1 << 20]))?;
+    let block = vec![1; 1 << 20];
+    (0..mebibytes).try_for_each(|_| file.write_all(&block))?;
     println!("wrote {mebibytes} MiB");
     Ok(())
 }

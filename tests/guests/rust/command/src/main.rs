@@ -28,7 +28,7 @@ fn run(args: &[&str]) -> Outcome {
         ["args", rest @ ..] => rest.iter().for_each(|arg| println!("{arg}")),
         ["env"] => std::env::vars().for_each(|(name, value)| println!("{name}={value}")),
         ["env", name] => println!("{}", std::env::var(name)?),
-        ["cwd"] => println!("{}", std::env::current_dir()?.display()),
+        ["cwd"] => println!("{}", working_directory()?),
         ["loop"] => stdio::say_then("looping", spin)?,
         ["sleep", seconds] => {
             let time = Duration::from_secs_f64(seconds.parse()?);
@@ -58,6 +58,17 @@ fn run(args: &[&str]) -> Outcome {
         _ => return Err("no such verb".into()),
     }
     Ok(())
+}
+
+/// The standard library does not ask its host for it.
+#[cfg(all(target_os = "wasi", target_env = "p2"))]
+fn working_directory() -> Result<String, Box<dyn std::error::Error>> {
+    Ok(wasip2::cli::environment::initial_cwd().ok_or("none")?)
+}
+
+#[cfg(not(all(target_os = "wasi", target_env = "p2")))]
+fn working_directory() -> Result<String, Box<dyn std::error::Error>> {
+    Ok(std::env::current_dir()?.display().to_string())
 }
 
 fn world() -> &'static str {

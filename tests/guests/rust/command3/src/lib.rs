@@ -22,6 +22,7 @@ impl wasip3::exports::cli::run::Guest for Command {
                 let variables = environment::get_environment();
                 print(&variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect::<String>()).await
             }
+            ["cwd"] => print(&format!("{}\n", environment::get_initial_cwd().unwrap_or_default())).await,
             ["echo"] => echo().await,
             ["sleep", seconds] => {
                 print("sleeping\n").await?;

@@ -31,7 +31,7 @@ async fn main(request: Request<Body>) -> Result<Response<Body>, Error> {
         "/count" => text(&format!("{}\n", REQUESTS.get())),
         "/env" => text(&std::env::vars().map(|(name, value)| format!("{name}={value}\n")).collect::<String>()),
         "/args" => text(&std::env::args().map(|arg| format!("{arg}\n")).collect::<String>()),
-        "/cwd" => text(&format!("{}\n", std::env::current_dir()?.display())),
+        "/cwd" => text(&format!("{}\n", wasip2::cli::environment::initial_cwd().unwrap_or_default())),
         "/file" => Ok(Response::new(std::fs::read(query(&uri))?.into())),
         "/log" => {
             println!("{}", query(&uri));
@@ -70,8 +70,11 @@ async fn trailers(request: Request<Body>) -> Result<Response<Body>, Error> {
     let trailers = collected.trailers().cloned().unwrap_or_else(|| {
         HeaderMap::from_iter([("x-none".parse().expect("a name"), "1".parse().expect("a value"))])
     });
+    let trailer_names: Vec<_> = trailers.keys().map(|name| name.as_str().to_owned()).collect();
     let body = StreamBody::new(once_future(async move { Ok::<_, Infallible>(Frame::<Bytes>::trailers(trailers)) }));
-    Ok(Response::new(Body::from_http_body(body)))
+    // HTTP/1.1 sends only trailers that were announced.
+    let names = trailer_names.join(", ");
+    Ok(Response::builder().header("trailer", names).body(Body::from_http_body(body))?)
 }
 
 /// A line each tenth of a second.
