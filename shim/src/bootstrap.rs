@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
-use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult, LogLevel};
-use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult, Extension, LogLevel};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{Message, MessageField};
 use rustix::thread::{CoreSchedulingScope, create_core_scheduling_cookie};
 use sha2::{Digest, Sha256};
 
@@ -101,9 +101,19 @@ pub(crate) fn start(args: &Args) -> anyhow::Result<Vec<u8>> {
     if !request.bootstrap {
         return Ok(address.into_bytes());
     }
-    let result =
+    Ok(result(address)?.write_to_bytes()?)
+}
+
+/// The answer in kind: Task service version 3 over ttrpc.
+fn result(address: String) -> anyhow::Result<BootstrapResult> {
+    let mut result =
         BootstrapResult { version: 3, address, protocol: "ttrpc".to_owned(), ..BootstrapResult::default() };
-    Ok(result.write_to_bytes()?)
+    // That the shim performs no mounts in place of containerd's mount manager. Unsaid, containerd runs `-info` to ask.
+    let none = Any { type_url: "containerd.types.MountCapabilities".to_owned(), ..Any::default() };
+    let extension = Extension { value: MessageField::some(none), ..Extension::default() };
+    // Field 6, `extensions`, is newer than the generated code.
+    result.special_fields.mut_unknown_fields().add_length_delimited(6, extension.write_to_bytes()?);
+    Ok(result)
 }
 
 /// The address of a pod's shim; the same form for ever, so that shims of all versions find each other.
@@ -184,9 +194,6 @@ fn join_cgroup(cgroup: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use containerd_shim_protos::bootstrap_api::Extension;
-    use containerd_shim_protos::protobuf::MessageField;
-
     use super::*;
 
     fn args() -> Args {
