@@ -13,8 +13,8 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     }
     bundle::process(&spec).ok();
-    program::memory_limit(&spec);
-    program::cpus(&spec);
+    let _ = program::memory_limit(&spec);
+    let _ = program::cpus(&spec);
     for mount in spec.mounts().iter().flatten() {
         Options::parse(mount.options().iter().flatten()).ok();
     }

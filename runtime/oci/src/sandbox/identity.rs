@@ -40,8 +40,9 @@ pub fn limit(process: &Process) -> Result<()> {
         // SAFETY: setrlimit(2) with a valid struct. (musl's and glibc's types of the first argument differ.)
         let done = unsafe { libc::setrlimit(resource(rlimit.typ()) as _, &raw const value) };
         if done < 0 {
-            return Err(io::Error::last_os_error())
-                .with_context(|| format!("the limit {} cannot be set", rlimit.typ()));
+            return Err(io::Error::last_os_error()).with_context(|| {
+                format!("the limit {} cannot be set to {}:{}", rlimit.typ(), rlimit.soft(), rlimit.hard())
+            });
         }
     }
     Ok(())
