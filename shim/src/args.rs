@@ -57,11 +57,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Args, Stri
             "v" | "version" if truth(inline.clone()) => parsed.action = Action::Version,
             "info" if truth(inline.clone()) => parsed.action = Action::Info,
             "v" | "version" | "info" => {}
-            _ => {
+            "namespace" | "id" | "address" | "bundle" | "publish-binary" | "socket" | "debug-socket" => {
                 let value =
                     inline.or_else(|| args.next()).ok_or(format!("the flag -{name} needs a value"))?;
-                set(&mut parsed, name, value)?;
+                parsed.set(name, value);
             }
+            _ => return Err(format!("unknown flag -{name}")),
         }
         if matches!(parsed.action, Action::Version | Action::Info) {
             break;
@@ -85,17 +86,17 @@ fn truth(value: Option<String>) -> bool {
     })
 }
 
-fn set(args: &mut Args, name: &str, value: String) -> Result<(), String> {
-    match name {
-        "namespace" => args.namespace = value,
-        "id" => args.id = value,
-        "address" => args.address = value,
-        "bundle" => args.bundle = (!value.is_empty()).then(|| PathBuf::from(value)),
-        // Events go over ttrpc, and the server's socket is inherited.
-        "publish-binary" | "socket" | "debug-socket" => {}
-        _ => return Err(format!("unknown flag -{name}")),
+impl Args {
+    fn set(&mut self, name: &str, value: String) {
+        match name {
+            "namespace" => self.namespace = value,
+            "id" => self.id = value,
+            "address" => self.address = value,
+            "bundle" => self.bundle = (!value.is_empty()).then(|| PathBuf::from(value)),
+            // Events go over ttrpc, and the server's socket is inherited.
+            _ => {}
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -5,26 +5,31 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::error::{Context, Error, Result};
 
 /// More than any real one: what is longer is not read.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// A container's configuration.
+/// A container's configuration. Everything may be absent, or `null`, which means the same.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Spec {
     /// The container's own process.
+    #[serde(deserialize_with = "or_default")]
     pub process: Process,
     /// The root file system.
+    #[serde(deserialize_with = "or_default")]
     pub root: Root,
     /// What is mounted in it.
+    #[serde(deserialize_with = "or_default")]
     pub mounts: Vec<Mount>,
     /// Annotations; kubelet's and the user's.
+    #[serde(deserialize_with = "or_default")]
     pub annotations: HashMap<String, String>,
     /// What only Linux has.
+    #[serde(deserialize_with = "or_default")]
     pub linux: Linux,
 }
 
@@ -33,8 +38,10 @@ pub(crate) struct Spec {
 #[serde(default)]
 pub(crate) struct Process {
     /// The program and its arguments.
+    #[serde(deserialize_with = "or_default")]
     pub args: Vec<String>,
     /// `NAME=value` each.
+    #[serde(deserialize_with = "or_default")]
     pub env: Vec<String>,
     /// The working directory.
     pub cwd: PathBuf,
@@ -57,6 +64,7 @@ pub(crate) struct Mount {
     /// What; a path for bind mounts, absolute or relative to the bundle.
     pub source: PathBuf,
     /// Mount options.
+    #[serde(deserialize_with = "or_default")]
     pub options: Vec<String>,
     /// The file system's type; `bind` is one way to ask for a bind mount.
     #[serde(rename = "type")]
@@ -75,6 +83,7 @@ impl Mount {
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Linux {
     /// The namespaces that the container has of its own, or joins.
+    #[serde(deserialize_with = "or_default")]
     pub namespaces: Vec<Namespace>,
     /// A path, or `slice:prefix:name` for the systemd driver.
     pub cgroups_path: String,
@@ -89,6 +98,14 @@ pub(crate) struct Namespace {
     pub kind: String,
     /// The namespace to join; empty for a new one.
     pub path: PathBuf,
+}
+
+fn or_default<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 impl Spec {
@@ -132,6 +149,14 @@ mod tests {
         );
         assert!(!spec(r#"{"linux":{"cgroupsPath":"/default/a:b:c"}}"#).has_systemd_cgroup());
         assert!(!spec("{}").has_systemd_cgroup());
+    }
+
+    #[test]
+    fn what_is_null_is_absent() {
+        let spec = spec(
+            r#"{"process":{"args":null,"env":null},"root":null,"mounts":null,"annotations":null,"linux":null}"#,
+        );
+        assert!(spec.process.args.is_empty() && spec.mounts.is_empty());
     }
 
     #[test]

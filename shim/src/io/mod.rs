@@ -59,7 +59,7 @@ pub(crate) struct Io {
     /// The write end of the process's stdin, until the client closes it.
     stdin: Option<OwnedFd>,
     /// Read ends of its output: a write without any reader would kill the writer.
-    _readers: Vec<OwnedFd>,
+    readers: Vec<OwnedFd>,
     logger: Option<Logger>,
     console: Option<Console>,
 }
@@ -129,7 +129,7 @@ impl Io {
             Target::Nowhere => console.discard_output(),
             Target::Path(path) => {
                 let (writer, reader) = fifo::open_output(Path::new(path)).await?;
-                io._readers.extend(reader);
+                io.readers.extend(reader);
                 console.copy_output(writer)?;
             }
             Target::File(path) => console.copy_output(append(&path)?.into())?,
@@ -160,7 +160,7 @@ impl Io {
         if reader.is_some() {
             give(&writer, owner)?;
         }
-        self._readers.extend(reader);
+        self.readers.extend(reader);
         Ok(writer.into())
     }
 
