@@ -6,22 +6,20 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::args::Args;
+use crate::bundle::{self, ADDRESS_FILE};
+use crate::options::Options;
+use crate::socket;
+use crate::spec::Spec;
 use anyhow::{Context, bail};
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult, Extension, LogLevel};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use rustix::thread::{CoreSchedulingScope, create_core_scheduling_cookie};
-use sha2::{Digest, Sha256};
-
-use crate::args::Args;
-use crate::bundle::{self, ADDRESS_FILE};
-use crate::options::Options;
-use crate::spec::Spec;
 
 /// Where shims' sockets are, unless containerd says otherwise.
 const SOCKETS: &str = "/run/containerd/s";
@@ -86,14 +84,14 @@ pub(crate) fn start(args: &Args) -> anyhow::Result<Vec<u8>> {
     let spec = Spec::read(&bundle)?;
     let group = GROUPS.iter().find_map(|name| spec.annotations.get(*name)).unwrap_or(&args.id);
     let folder = request.socket_dir.as_deref().unwrap_or(Path::new(SOCKETS));
-    let socket = socket_path(folder, &request.address, &args.namespace, group);
-    let address = format!("unix://{}", socket.display());
+    let path = socket::path(folder, &request.address, &args.namespace, group);
+    let address = format!("unix://{}", path.display());
 
     if let Some(listener) =
-        listen(&socket).with_context(|| format!("making the shim's socket {}", socket.display()))?
+        socket::listen(&path).with_context(|| format!("making the shim's socket {}", path.display()))?
         && let Err(error) = spawn(args, &request, listener)
     {
-        let _ = fs::remove_file(&socket);
+        let _ = fs::remove_file(&path);
         return Err(error);
     }
     bundle::write(&bundle.join(ADDRESS_FILE), address.as_bytes())
@@ -114,32 +112,6 @@ fn result(address: String) -> anyhow::Result<BootstrapResult> {
     // Field 6, `extensions`, is newer than the generated code.
     result.special_fields.mut_unknown_fields().add_length_delimited(6, extension.write_to_bytes()?);
     Ok(result)
-}
-
-/// The address of a pod's shim; the same form for ever, so that shims of all versions find each other.
-fn socket_path(folder: &Path, containerd: &str, namespace: &str, group: &str) -> PathBuf {
-    let digest =
-        Sha256::digest(Path::new(containerd).join(namespace).join(group).as_os_str().as_encoded_bytes());
-    folder.join(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-}
-
-/// Makes the socket; `None` if a shim answers there already. A socket that nobody answers is replaced.
-fn listen(path: &Path) -> io::Result<Option<UnixListener>> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if UnixStream::connect(path).is_ok() {
-                return Ok(None);
-            }
-            fs::remove_file(path)?;
-            UnixListener::bind(path)?
-        }
-        other => other?,
-    };
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(Some(listener))
 }
 
 /// Starts the shim, which inherits the socket as its stdin.
@@ -233,25 +205,5 @@ mod tests {
         assert!(!request.bootstrap);
         assert_eq!((request.address.as_str(), request.options), ("/a", options));
         assert!(!Request::read(&args(), b"").bootstrap);
-    }
-
-    #[test]
-    fn a_pods_containers_have_one_address_which_is_upstreams() {
-        let path = socket_path(Path::new("/s"), "/run/containerd/containerd.sock", "k8s.io", "pod");
-        let same = Sha256::digest(b"/run/containerd/containerd.sock/k8s.io/pod");
-        assert_eq!(
-            path,
-            Path::new("/s").join(same.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-        );
-    }
-
-    #[test]
-    fn a_socket_is_taken_over_only_from_the_dead() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s/socket");
-        let listener = listen(&path).unwrap().expect("nobody is there");
-        assert!(listen(&path).unwrap().is_none(), "the first answers");
-        drop(listener);
-        assert!(listen(&path).unwrap().is_some(), "nobody answers any more");
     }
 }

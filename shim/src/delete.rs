@@ -5,7 +5,6 @@
 //! time and more than once, and needs nothing but the bundle. containerd gives it five seconds.
 
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -18,6 +17,7 @@ use containerd_shim_protos::protobuf::{Message, MessageField};
 use crate::args::Args;
 use crate::bundle::{ADDRESS_FILE, ExitRecord, LOG_FILE, PID_FILE, RuntimeRecord, read_pid};
 use crate::mount;
+use crate::socket;
 use crate::timestamp;
 
 /// How long the runtime may take.
@@ -116,15 +116,11 @@ fn wait(child: &mut Child) -> io::Result<bool> {
     }
 }
 
-/// Removes the socket of a shim that is gone: one that refuses connections. A pod's other containers may still be served.
+/// Removes the socket of a shim that is gone. A pod's other containers may still be served.
 fn remove_dead_socket(bundle: &Path) {
     let Ok(address) = std::fs::read_to_string(bundle.join(ADDRESS_FILE)) else { return };
-    let Some(path) = address.strip_prefix("unix://") else { return };
-    if let Err(error) = UnixStream::connect(path)
-        && error.kind() == io::ErrorKind::ConnectionRefused
-    {
-        // Another delete may have been faster.
-        let _ = std::fs::remove_file(path);
+    if let Some(path) = address.strip_prefix("unix://") {
+        socket::remove_dead(Path::new(path));
     }
 }
 

@@ -18,6 +18,7 @@ mod publisher;
 mod reaper;
 mod runtime;
 mod server;
+mod socket;
 mod spec;
 mod stats;
 mod task;

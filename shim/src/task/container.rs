@@ -102,6 +102,8 @@ impl Container {
     pub(super) async fn follow(self: Arc<Self>, tasks: Arc<Tasks>, exit: ExitOf) {
         let exit = exit.wait().await;
         self.ended.store(true, Ordering::Relaxed);
+        // At once: systemd removes a cgroup as soon as it is empty.
+        self.keep_stats();
         let _step = self.init.step.lock().await;
         if self.init.phase() == Phase::Paused
             && let Err(error) = self.runtime.resume(&self.id).await
@@ -114,7 +116,6 @@ impl Container {
             debug!(id = self.id, %error, "the container's other processes were not killed");
         }
         self.others_ended().await;
-        self.keep_stats();
         let pid = self.init.pid();
         if let Err(error) = ExitRecord::new(pid, exit).write(&self.bundle) {
             warn!(id = self.id, %error, "the exit status was not recorded");
