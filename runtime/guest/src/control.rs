@@ -74,36 +74,36 @@ impl Server {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         for line in BufReader::new(stream).lines() {
-            let reply = match serde_json::from_str(&line?) {
-                Ok(request) => self.answer(request),
+            let line = line?;
+            let (reply, then) = match serde_json::from_str(&line) {
+                Ok(request) => (self.answer(&request), Some(request)),
                 Err(error) => {
-                    Reply::Refused(format!("the guest process does not know this request: {error}"))
+                    (Reply::Refused(format!("the guest process does not know this request: {error}")), None)
                 }
             };
             send(stream, &reply)?;
+            // What may end the process at once comes after the answer.
+            match then {
+                // Asked twice, the second has nothing to do.
+                Some(Request::Start) => drop(self.start.send(())),
+                Some(Request::Drain) => signals::stop(),
+                _ => {}
+            }
         }
         Ok(())
     }
 
-    fn answer(&self, request: Request) -> Reply {
+    fn answer(&self, request: &Request) -> Reply {
         match request {
-            // Asked twice, the second has nothing to do; asked after the wait, too.
-            Request::Start => {
-                let _ = self.start.send(());
-                Reply::Done
-            }
+            Request::Start | Request::Drain => Reply::Done,
             // The CPU quota is the cgroup's; the number of threads was decided at the start.
             Request::Limits { memory, cpus: _ } => {
-                if let Some(bytes) = memory {
-                    self.budget.set_container_limit(Some(bytes));
+                if memory.is_some() {
+                    self.budget.set_container_limit(*memory);
                 }
                 Reply::Done
             }
             Request::Stats => Reply::Stats(self.budget.counters().snapshot()),
-            Request::Drain => {
-                signals::stop();
-                Reply::Done
-            }
         }
     }
 }

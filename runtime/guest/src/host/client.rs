@@ -146,10 +146,9 @@ fn of_cause(cause: &(dyn StdError + 'static)) -> Option<Error> {
         return Some(Error::DnsError { rcode: Some("NXDOMAIN".into()), info_code: None });
     }
     let error = cause.downcast_ref::<io::Error>()?;
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => Some(of_tls(error)),
-        None => Some(of_io(error)),
-    }
+    // I/O errors wrap others (rustls's, twice) and do not call them their source.
+    let inner = error.get_ref().and_then(|inner| of_cause(inner));
+    Some(inner.unwrap_or_else(|| of_io(error)))
 }
 
 fn of_tls(error: &rustls::Error) -> Error {

@@ -11,7 +11,7 @@ use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 use wisp_contract::plan::Plan;
 
@@ -182,5 +182,10 @@ pub(crate) fn linker(engine: &Engine, imports: &[String]) -> Result<Linker<Guest
 pub(crate) fn module_linker(engine: &Engine) -> Result<wasmtime::Linker<ModuleGuest>> {
     let mut linker = wasmtime::Linker::new(engine);
     wasmtime_wasi::p1::add_to_linker_async(&mut linker, |guest: &mut ModuleGuest| &mut guest.wasi)?;
+    // Wasmtime's own takes codes from 126 for traps.
+    linker.allow_shadowing(true);
+    linker.func_wrap("wasi_snapshot_preview1", "proc_exit", |code: i32| -> wasmtime::Result<()> {
+        Err(I32Exit(code).into())
+    })?;
     Ok(linker)
 }
