@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
-use std::{env, thread};
+use std::{env, panic, thread};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -70,7 +71,8 @@ impl Bed {
     /// One sentence with what is missing or did not start.
     pub fn start_with(version: &'static str, options: Options) -> Result<Arc<Self>> {
         static BEDS: AtomicU32 = AtomicU32::new(1);
-        let name = format!("{}-{}", version.replace('.', ""), BEDS.fetch_add(1, Ordering::Relaxed));
+        // Of one length, so that no bed's name begins with another's.
+        let name = format!("{}-{:03}", version.replace('.', ""), BEDS.fetch_add(1, Ordering::Relaxed));
         let folder = site::run_folder()?.join(&name);
         let cache = options
             .cache
@@ -312,17 +314,27 @@ impl Bed {
     }
 }
 
-/// Every bed of this process, for the end.
-static ALL: Mutex<Vec<Arc<Bed>>> = Mutex::new(Vec::new());
+/// Every bed of this process, and the thread of the case that it belongs to.
+static ALL: Mutex<Vec<(Option<ThreadId>, Arc<Bed>)>> = Mutex::new(Vec::new());
 
 fn remember(bed: &Arc<Bed>) {
-    lock(&ALL).push(Arc::clone(bed));
+    lock(&ALL).push((Some(thread::current().id()), Arc::clone(bed)));
 }
 
-/// Every bed that was started.
-#[must_use]
-pub fn all() -> Vec<Arc<Bed>> {
-    lock(&ALL).clone()
+/// Ends the beds that the calling thread has started for itself.
+pub fn end_own() {
+    let own = |(thread, _): &mut (Option<ThreadId>, Arc<Bed>)| *thread == Some(thread::current().id());
+    let beds: Vec<_> = lock(&ALL).extract_if(.., own).collect();
+    beds.iter().for_each(|(_, bed)| bed.end());
+}
+
+/// Ends every bed.
+pub fn end_all() {
+    let beds = std::mem::take(&mut *lock(&ALL));
+    for (_, bed) in beds {
+        // One that cannot be ended must not keep the others.
+        let _ = panic::catch_unwind(panic::AssertUnwindSafe(|| bed.end()));
+    }
 }
 
 /// The bed of a version that cases share, started when first asked for.
@@ -331,7 +343,15 @@ pub fn all() -> Vec<Arc<Bed>> {
 /// Why it could not be started, each time.
 pub fn shared(version: &'static str) -> Result<Arc<Bed>> {
     static SHARED: Memo<Arc<Bed>> = Memo::new();
-    SHARED.get(version, || Bed::start(version))
+    SHARED.get(version, || {
+        let bed = Bed::start(version)?;
+        for (thread, known) in &mut *lock(&ALL) {
+            if Arc::ptr_eq(known, &bed) {
+                *thread = None;
+            }
+        }
+        Ok(bed)
+    })
 }
 
 /// A case that panicked has left the data as good as any.

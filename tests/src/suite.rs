@@ -1,7 +1,7 @@
 //! From a table of cases to a test binary that leaves the machine as it was, however it ends.
 
 use std::sync::{Arc, Mutex};
-use std::{fs, panic, process, thread};
+use std::{fs, process, thread};
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -62,10 +62,10 @@ fn trials(case: Case) -> Vec<Trial> {
     let failed = |outcome: Result<()>| outcome.map_err(|error| Failed::from(format!("{error:#}")));
     let named = |version: &str, name: &str| format!("{version}/{name}");
     match case {
-        Case::Once(name, run) => vec![Trial::test(name, move || failed(run()))],
+        Case::Once(name, run) => vec![Trial::test(name, move || failed(with_own_beds(run)))],
         Case::Own(name, run) => site::VERSIONS
             .iter()
-            .map(|&version| Trial::test(named(version, name), move || failed(run(version))))
+            .map(|&version| Trial::test(named(version, name), move || failed(with_own_beds(|| run(version)))))
             .collect(),
         Case::Shared(name, run) => site::VERSIONS
             .iter()
@@ -74,6 +74,18 @@ fn trials(case: Case) -> Vec<Trial> {
             })
             .collect(),
     }
+}
+
+/// Runs a case, and ends what it has started, whether it answers or panics.
+fn with_own_beds(run: impl FnOnce() -> Outcome) -> Outcome {
+    struct End;
+    impl Drop for End {
+        fn drop(&mut self) {
+            bed::end_own();
+        }
+    }
+    let _end = End;
+    run()
 }
 
 /// What each shared bed held before its first case.
@@ -101,10 +113,7 @@ fn leak_trials() -> Vec<Trial> {
 
 /// Ends all beds and removes the run's folder.
 fn end() {
-    for bed in bed::all() {
-        // One that cannot be ended must not keep the others.
-        let _ = panic::catch_unwind(panic::AssertUnwindSafe(|| bed.end()));
-    }
+    bed::end_all();
     if let Ok(folder) = site::run_folder() {
         let _ = fs::remove_dir_all(folder);
     }

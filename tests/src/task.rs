@@ -175,6 +175,9 @@ impl<'a> Container<'a> {
 /// A command that has a terminal, which `script` makes for it.
 fn in_terminal(bed: &Bed, command: &std::process::Command) -> std::process::Command {
     let mut script = bed.space.command("script");
+    for (name, value) in command.get_envs() {
+        script.env(name, value.unwrap_or_default());
+    }
     script.args(["--quiet", "--return", "--flush", "--command", &quoted(command), "/dev/null"]);
     script
 }

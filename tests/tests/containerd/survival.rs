@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use containerd_client::tonic::Code;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use wisp_tests::bed::{Bed, LIMIT, Options, eventually};
+use wisp_tests::client::code;
 use wisp_tests::image::Image;
 use wisp_tests::leaks::{self, Inventory};
 use wisp_tests::space::Cache;
@@ -86,7 +88,9 @@ fn survives(version: &'static str, signal: Signal) -> Outcome {
     })?;
     bed.launch(version)?;
 
-    ensure!(bed.client()?.wait(&ended.id, "")? == 143, "the exit while containerd was away is not known");
+    // containerd takes a shim without processes for a leaked one, and cleans up after it; or it has heard of the exit.
+    let known = bed.client()?.wait(&ended.id, "");
+    ensure!(matches!(known, Ok(143)) || code(&known) == Code::NotFound, "{known:?}");
     drop(ended);
     run_on(&bed, tasks)?;
     Inventory::nothing_new(&bed, &before)
@@ -152,7 +156,7 @@ fn a_killed_shim_of_a_pod_leaves_nothing(version: &'static str) -> Outcome {
 fn without_runc_a_native_container_is_refused_with_a_sentence(version: &'static str) -> Outcome {
     let bed = Bed::start_with(version, Options { without_runc: true, ..Options::default() })?;
     let ended = Container::new(&bed, &["/native", "hello"])?.runtime(WISP).run()?;
-    crate::ends::refused_with(ended.refused()?, &["/native", "runc"])?;
+    crate::ends::refused_with(ended.refused()?, &["native", "runc"])?;
     Container::new(&bed, &["/rust-0.2.wasm"])?.runtime(WISP).run()?.code(0)?;
     Ok(())
 }
