@@ -101,7 +101,11 @@ impl Bundle {
         process::run(self.command(args)?.env("WISP_TESTS_BED", &self.id), LIMIT)
     }
 
-    fn command(&self, args: &[&str]) -> Result<std::process::Command> {
+    /// `wisp-runtime` with these arguments, to be started.
+    ///
+    /// # Errors
+    /// Where it is missing.
+    pub fn command(&self, args: &[&str]) -> Result<std::process::Command> {
         let mut command = self.space.command(site::binary("wisp-runtime")?);
         command.args(["--root", "/run/wisp/tests"]).args(args).current_dir(&self.folder);
         Ok(command)
