@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
+use wisp_entrypoint::{Entrypoint, Files};
 
 /// A bundle that has been read.
 #[derive(Debug)]
@@ -42,6 +43,34 @@ impl Bundle {
     pub fn process(&self) -> Result<&Process> {
         process(&self.spec)
     }
+
+    /// The program that the container is for.
+    ///
+    /// # Errors
+    /// One sentence: what was asked for, what is there, what to do.
+    pub fn entrypoint(&self) -> Result<Entrypoint> {
+        let binds = self.spec.mounts().iter().flatten().filter_map(|mount| self.bind(mount)).collect();
+        let files = Files::with_binds(&self.rootfs, binds)
+            .with_context(|| format!("the root file system {}", self.rootfs.display()))?;
+        entrypoint(&files, self.process()?)
+    }
+
+    /// Where a mount binds what of the node's.
+    fn bind(&self, mount: &Mount) -> Option<(PathBuf, PathBuf)> {
+        let is_bind = mount.typ().as_deref() == Some("bind")
+            || mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind");
+        let source = mount.source().as_deref().filter(|_| is_bind)?;
+        Some((mount.destination().clone(), self.dir.join(source)))
+    }
+}
+
+/// The program that `process` is for, among `files`.
+///
+/// # Errors
+/// One sentence: what was asked for, what is there, what to do.
+pub fn entrypoint(files: &Files, process: &Process) -> Result<Entrypoint> {
+    let name = process.args().as_ref().and_then(|args| args.first()).map_or("", String::as_str);
+    Ok(wisp_entrypoint::find(files, name, process.cwd(), process.env().as_deref().unwrap_or_default())?)
 }
 
 /// The process in a configuration.

@@ -13,8 +13,7 @@ use wisp_config::Config;
 use wisp_contract::companion;
 use wisp_contract::facts::{Facts, Kind};
 use wisp_contract::plan::{Entry, HttpSettings};
-
-use crate::entrypoint::Entrypoint;
+use wisp_entrypoint::Entrypoint;
 
 /// What the guest process needs of a program, all of it open before the sandbox is entered.
 #[derive(Debug)]

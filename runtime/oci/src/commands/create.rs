@@ -10,10 +10,10 @@ use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::Spec;
 use tracing::warn;
 use wisp_contract::counters::PAGE;
+use wisp_entrypoint::Kind;
 
 use crate::args;
 use crate::bundle::Bundle;
-use crate::entrypoint::{self, Files, Kind};
 use crate::hooks::{self, Moment};
 use crate::process;
 use crate::program::Guest;
@@ -101,8 +101,7 @@ fn raise(parent: Parent, spec: &Spec, claim: &Claim, record: &mut Record) -> Res
 }
 
 fn guest(bundle: &Bundle) -> Result<Guest> {
-    let process = bundle.process()?;
-    let entrypoint = entrypoint::find(&Files::of_bundle(&bundle.rootfs, &bundle.spec)?, process)?;
+    let entrypoint = bundle.entrypoint()?;
     match entrypoint.kind {
         Kind::Wasm => Guest::prepare(entrypoint, &bundle.spec),
         Kind::Native => bail!(

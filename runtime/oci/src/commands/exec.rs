@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::{Process, Spec, UserBuilder};
+use wisp_entrypoint::{Files, Kind};
 
 use super::create::ExitChild;
 use crate::args;
 use crate::bundle;
-use crate::entrypoint::{self, Files, Kind};
 use crate::process;
 use crate::program::Guest;
 use crate::sandbox::channel;
@@ -50,7 +50,8 @@ fn make(
     target: OwnedFd,
     args: &args::Exec,
 ) -> Result<i32> {
-    let found = entrypoint::find(&Files::of_process(container.record.pid)?, process)?;
+    let files = Files::of_process(container.record.pid).context("the container's root")?;
+    let found = bundle::entrypoint(&files, process)?;
     let program = match found.kind {
         Kind::Wasm => {
             let record = &container.record;
