@@ -6,7 +6,8 @@
 //! 1. [`plan_in`] takes the plan; [`signals`] are caught from here on.
 //! 2. [`prepare`] loads and links the program; what is wrong is reported in one sentence.
 //! 3. [`control`] answers requests from a thread of its own, the start among them.
-//! 4. [`command`], [`export`] or [`http`] runs it; [`exit`] turns the end into an exit code.
+//! 4. [`seccomp`] takes away what the process needs no more.
+//! 5. [`command`], [`export`] or [`http`] runs it; [`exit`] turns the end into an exit code.
 
 mod budget;
 mod command;
@@ -18,6 +19,7 @@ mod http;
 mod load;
 mod plan_in;
 mod prepare;
+mod seccomp;
 mod signals;
 mod stdio;
 
@@ -32,23 +34,20 @@ fn main() -> ExitCode {
         Err(error) => return exit::unstarted(&error),
     };
     plan_in::raise_open_files_limit();
-    let work = match prepare::prepare(&plan) {
-        Ok(work) => work,
-        Err(error) => {
-            let sentence = exit::one_line(&error);
-            return match reporter.report(&Report::Failed(sentence)) {
-                Ok(()) => ExitCode::FAILURE,
-                Err(_) => exit::unstarted(&error),
-            };
-        }
+    // From here on, what is wrong is told to whoever creates the container.
+    let prepared = prepare::prepare(&plan).and_then(|work| {
+        let start = control::serve(&plan, &work.budget)?;
+        seccomp::confine()?;
+        Ok((work, start))
+    });
+    let report = match &prepared {
+        Ok(_) => Report::Ready,
+        Err(error) => Report::Failed(exit::one_line(error)),
     };
-    let start = match control::serve(&plan, &work.budget) {
-        Ok(start) => start,
-        Err(error) => return exit::unstarted(&error),
-    };
-    if let Err(error) = reporter.report(&Report::Ready) {
+    if let Err(error) = reporter.report(&report) {
         return exit::unstarted(&error);
     }
+    let Ok((work, start)) = prepared else { return ExitCode::FAILURE };
     if plan.wait_for_start {
         start.wait();
     }

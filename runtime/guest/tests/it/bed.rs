@@ -27,7 +27,7 @@ fn memfd() -> File {
 }
 
 /// What `wisp-compiler` makes of a program: its code and facts, or the sentence with which it refuses.
-pub fn compile(wasm: &[u8]) -> Result<(File, Facts), String> {
+pub(crate) fn compile(wasm: &[u8]) -> Result<(File, Facts), String> {
     let mut stdin = memfd();
     stdin.write_all(wasm).unwrap();
     rustix::fs::seek(&stdin, rustix::fs::SeekFrom::Start(0)).unwrap();
@@ -48,16 +48,16 @@ pub fn compile(wasm: &[u8]) -> Result<(File, Facts), String> {
 }
 
 /// A guest to be run.
-pub struct Guest {
+pub(crate) struct Guest {
     code: File,
-    pub plan: Plan,
+    pub(crate) plan: Plan,
     fds: Vec<FdMapping>,
     report: File,
 }
 
 impl Guest {
     /// A guest from WebAssembly text, which must compile.
-    pub fn new(wat: &str) -> Self {
+    pub(crate) fn new(wat: &str) -> Self {
         let (code, facts) = compile(&wat::parse_str(wat).unwrap()).unwrap();
         let (report, report_end) = std::io::pipe().unwrap();
         let plan = Plan {
@@ -81,29 +81,29 @@ impl Guest {
         Self { code, plan, fds, report: OwnedFd::from(report).into() }
     }
 
-    pub fn args(mut self, args: &[&str]) -> Self {
+    pub(crate) fn args(mut self, args: &[&str]) -> Self {
         self.plan.args.extend(args.iter().map(ToString::to_string));
         self
     }
 
-    pub fn export(mut self, name: &str) -> Self {
+    pub(crate) fn export(mut self, name: &str) -> Self {
         self.plan.entry = Entry::Export(name.into());
         self
     }
 
-    pub fn memory_limit(mut self, bytes: u64) -> Self {
+    pub(crate) fn memory_limit(mut self, bytes: u64) -> Self {
         self.plan.memory_limit = Some(bytes);
         self
     }
 
-    pub fn preopen(mut self, directory: &Path, guest_path: &str, writable: bool) -> Self {
+    pub(crate) fn preopen(mut self, directory: &Path, guest_path: &str, writable: bool) -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = self.hand_over(rustix::fs::open(directory, flags, Mode::empty()).unwrap());
         self.plan.preopens.push(Preopen { guest_path: guest_path.into(), fd, is_dir: true, writable });
         self
     }
 
-    pub fn control(mut self, listener: &UnixListener) -> Self {
+    pub(crate) fn control(mut self, listener: &UnixListener) -> Self {
         self.plan.control_fd = Some(self.hand_over(listener.as_fd().try_clone_to_owned().unwrap()));
         self.plan.wait_for_start = true;
         self
@@ -116,7 +116,7 @@ impl Guest {
     }
 
     /// Starts the process and waits for its report.
-    pub fn start(mut self) -> (Child, Report) {
+    pub(crate) fn start(mut self) -> (Child, Report) {
         let mut plan = memfd();
         serde_json::to_writer(&mut plan, &self.plan).unwrap();
         self.fds.push(FdMapping { parent_fd: plan.into(), child_fd: 3 });
@@ -132,14 +132,14 @@ impl Guest {
     }
 
     /// Runs a guest that is fit to run to its end.
-    pub fn run(self) -> Output {
+    pub(crate) fn run(self) -> Output {
         let (child, report) = self.start();
         assert_eq!(report, Report::Ready);
         child.wait_with_output().unwrap()
     }
 
     /// The sentence with which a guest is refused.
-    pub fn refusal(self) -> String {
+    pub(crate) fn refusal(self) -> String {
         let (child, report) = self.start();
         child.wait_with_output().unwrap();
         match report {
@@ -149,10 +149,10 @@ impl Guest {
     }
 }
 
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
