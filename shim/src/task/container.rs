@@ -207,18 +207,19 @@ impl Container {
         }
     }
 
-    /// The process ids of all its processes.
+    /// The process ids of all its processes; of a container that has ended and was not deleted, its first process's.
+    ///
+    /// A containerd that was away when the container ended takes a shim without processes for one that was forgotten: it
+    /// removes it, and a Job that has succeeded is told to have failed, with no exit code. (runc's shim answers nothing.)
     pub(super) fn pids(&self) -> Vec<u32> {
-        let from_cgroup = self.cgroup.as_ref().and_then(|cgroup| cgroup.pids().ok());
-        from_cgroup.unwrap_or_else(|| {
-            let execs = self.execs();
-            let known = std::iter::once(&self.init).chain(execs.values());
-            known
-                .filter(|process| process.exit().is_none())
-                .map(|process| process.pid())
-                .filter(|pid| *pid > 0)
-                .collect()
-        })
+        let in_cgroup = self.cgroup.as_ref().and_then(|cgroup| cgroup.pids().ok()).unwrap_or_default();
+        if !in_cgroup.is_empty() {
+            return in_cgroup;
+        }
+        let execs = self.execs();
+        let running = execs.values().filter(|process| process.exit().is_none());
+        let known = std::iter::once(&self.init).chain(running).map(|process| process.pid());
+        known.filter(|pid| *pid > 0).collect()
     }
 
     /// What its cgroup says, or said last.
