@@ -20,7 +20,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     a_pid_file_names_the_process,
     namespaces_are_joined_by_path,
     a_spec_that_cannot_be_read_is_refused_with_a_sentence,
-    a_systemd_cgroup_without_systemd_is_refused_with_a_sentence,
+    a_systemd_cgroup_without_systemd_is_made_by_hand_or_refused_with_a_sentence,
 ];
 
 /// A started container, and the pid of its process.
@@ -191,11 +191,22 @@ fn a_spec_that_cannot_be_read_is_refused_with_a_sentence() -> Outcome {
     Ok(())
 }
 
-fn a_systemd_cgroup_without_systemd_is_refused_with_a_sentence() -> Outcome {
-    let mut bundle = Bundle::new(&["/rust-0.1.wasm", "hello"])?;
-    bundle.spec["linux"]["cgroupsPath"] = json!(format!("system.slice:wisp:{}", bundle.id));
+fn a_systemd_cgroup_without_systemd_is_made_by_hand_or_refused_with_a_sentence() -> Outcome {
+    let mut bundle = looping()?;
+    let slice = format!("{}.slice", bundle.id.replace('-', ""));
+    bundle.spec["linux"]["cgroupsPath"] = json!(format!("{slice}:wisp:{}", bundle.id));
     // A space has a `/run` without systemd's socket.
-    let error = format!("{:#}", bundle.create().err().context("it was created")?);
-    ensure!(error.contains("systemd"), "{error}");
+    match started(&bundle) {
+        Ok(pid) => {
+            let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+            ensure!(groups.contains(&format!("/{slice}/wisp-{}.scope", bundle.id)), "{groups}");
+        }
+        Err(error) => ensure!(format!("{error:#}").contains("systemd"), "{error:#}"),
+    }
+    drop(bundle);
+    for hierarchy in fs::read_dir("/sys/fs/cgroup")?.flatten() {
+        let left = hierarchy.path().join(&slice);
+        ensure!(!left.exists() || fs::remove_dir(&left).is_ok(), "{} is not empty", left.display());
+    }
     Ok(())
 }
