@@ -33,9 +33,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let done = logging::start(&args.global).and_then(|()| commands::run(&args.global, args.command));
     done.unwrap_or_else(|error| {
-        // One line with the whole chain: containerd takes the last error of the log, a person reads stderr.
+        // One line with the whole chain. Who asks for JSON reads the last error of the log and shows it; for a person who
+        // sent the log to a file it is on stderr too. (The stderr of `create` is the container's.)
         tracing::error!("{error:#}");
-        if args.global.log.is_some() {
+        if args.global.log.is_some() && args.global.log_format == args::LogFormat::Text {
             writeln!(std::io::stderr(), "{error:#}").ok();
         }
         ExitCode::from(FAILED)

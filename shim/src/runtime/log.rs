@@ -1,4 +1,4 @@
-//! The JSON log of an OCI runtime, from which errors are told (`--log`, `--log-format json`).
+//! The JSON log of an OCI runtime, from which errors and warnings are told (`--log`, `--log-format json`).
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -30,20 +30,42 @@ impl Tail {
         Self { path: path.to_owned(), from: std::fs::metadata(path).map_or(0, |log| log.len()) }
     }
 
-    /// The last error that was logged since.
-    pub(super) fn last_error(&self) -> Option<String> {
-        let mut log = File::open(&self.path).ok()?;
-        log.seek(SeekFrom::Start(self.from)).ok()?;
+    /// What was logged since.
+    pub(super) fn read(&self) -> Since {
         let mut text = Vec::new();
-        log.take(MAX_BYTES).read_to_end(&mut text).ok()?;
-        last_error(&String::from_utf8_lossy(&text))
+        if let Ok(mut log) = File::open(&self.path)
+            && log.seek(SeekFrom::Start(self.from)).is_ok()
+        {
+            // What could be read is better than nothing.
+            let _ = log.take(MAX_BYTES).read_to_end(&mut text);
+        }
+        Since::parse(&String::from_utf8_lossy(&text))
     }
 }
 
-fn last_error(log: &str) -> Option<String> {
-    let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    let errors = lines.filter(|line| matches!(line.level.as_str(), "error" | "fatal"));
-    errors.map(|line| line.msg.trim().to_owned()).find(|message| !message.is_empty())
+/// What a command logged.
+#[derive(Debug, Default)]
+pub(super) struct Since {
+    /// The last error.
+    pub error: Option<String>,
+    /// All warnings, in their order.
+    pub warnings: Vec<String>,
+}
+
+impl Since {
+    fn parse(log: &str) -> Self {
+        let mut since = Self::default();
+        for line in log.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()) {
+            let message = line.msg.trim().to_owned();
+            match line.level.as_str() {
+                _ if message.is_empty() => {}
+                "error" | "fatal" => since.error = Some(message),
+                "warning" => since.warnings.push(message),
+                _ => {}
+            }
+        }
+        since
+    }
 }
 
 #[cfg(test)]
@@ -56,15 +78,16 @@ mod tests {
         let path = dir.path().join("log.json");
         std::fs::write(&path, "{\"level\":\"error\",\"msg\":\"of an earlier command\"}\n").unwrap();
         let tail = Tail::of(&path);
-        assert_eq!(tail.last_error(), None);
-        let more = "{\"level\":\"error\",\"msg\":\"one\"}\n{\"level\":\"error\",\"msg\":\"two\\n\"}\n{\"level\":\"info\",\"msg\":\"x\"}\nnot json\n";
+        assert_eq!(tail.read().error, None);
+        let more = "{\"level\":\"error\",\"msg\":\"one\"}\n{\"level\":\"error\",\"msg\":\"two\\n\"}\n{\"level\":\"warning\",\"msg\":\"x\"}\nnot json\n";
         let before = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, before + more).unwrap();
-        assert_eq!(tail.last_error().as_deref(), Some("two"));
+        assert_eq!(tail.read().error.as_deref(), Some("two"));
+        assert_eq!(tail.read().warnings, ["x"]);
     }
 
     #[test]
     fn a_log_that_is_not_there_says_nothing() {
-        assert_eq!(Tail::of(Path::new("/nonexistent/log")).last_error(), None);
+        assert_eq!(Tail::of(Path::new("/nonexistent/log")).read().error, None);
     }
 }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use tokio::sync::Notify;
+use tracing::warn;
 
 pub(crate) use self::choice::Chooser;
 use crate::bundle::RuntimeRecord;
@@ -207,10 +208,14 @@ impl Runtime {
         let (pid, exit) =
             spawned.map_err(|error| failed(format!("{}: {error}", self.program.path.display())))?;
         let status = wait(pid, exit, abandoned).await;
+        let log = log.read();
+        for warning in &log.warnings {
+            warn!("{} {verb}: {warning}", self.program.name());
+        }
         if status == 0 {
             return Ok(());
         }
-        Err(failed(log.last_error().or_else(|| printed(&output)).unwrap_or_else(|| {
+        Err(failed(log.error.or_else(|| printed(&output)).unwrap_or_else(|| {
             format!("{} ended with status {status} and said nothing", self.program.name())
         })))
     }
