@@ -132,6 +132,15 @@ impl Container {
         Ok(Self { dir, record })
     }
 
+    /// Whether there is a record of container `id`.
+    ///
+    /// # Errors
+    /// If `id` is none.
+    pub fn exists(root: &Path, id: &str) -> Result<bool> {
+        check_id(id)?;
+        Ok(root.join(id).join("state.json").exists())
+    }
+
     /// Writes the record: whole, or not at all.
     ///
     /// # Errors

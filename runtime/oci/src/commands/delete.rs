@@ -18,11 +18,10 @@ const KILL_TIMEOUT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// Deletes a container; with force, kills it first, and one that is not there is no error.
 pub(super) fn run(root: &Path, args: &args::Delete) -> Result<()> {
-    let container = match Container::load(root, &args.id) {
-        Ok(container) => container,
-        Err(_) if args.force => return leftovers(root, &args.id),
-        Err(error) => return Err(error),
-    };
+    if args.force && !Container::exists(root, &args.id)? {
+        return leftovers(root, &args.id);
+    }
+    let container = Container::load(root, &args.id)?;
     match container.status() {
         Status::Stopped => {}
         // A container whose program never ran is deleted without force, as runc does.
@@ -58,8 +57,7 @@ fn end(container: &Container) -> Result<()> {
 /// The folder of a create that was cut off before it wrote a record.
 fn leftovers(root: &Path, id: &str) -> Result<()> {
     let dir = root.join(id);
-    let unfinished = !id.is_empty() && !id.contains('/') && id != "." && id != ".." && dir.is_dir();
-    if unfinished && !dir.join("state.json").exists() {
+    if dir.is_dir() {
         warn!("container {id} was not created in full; its folder is removed");
         fs::remove_dir_all(&dir).with_context(|| format!("the state folder {}", dir.display()))?;
     }
