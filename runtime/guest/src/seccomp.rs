@@ -153,9 +153,7 @@ fn filter() -> Result<BpfProgram> {
     let executable = libc::PROT_EXEC as u64;
     let threads = libc::CLONE_THREAD as u64;
     let only = |argument, length, comparison, value| {
-        Ok::<_, seccompiler::BackendError>(SeccompRule::new(vec![SeccompCondition::new(
-            argument, length, comparison, value,
-        )?])?)
+        SeccompCondition::new(argument, length, comparison, value).and_then(|one| SeccompRule::new(vec![one]))
     };
     let one_of = |argument, values: &[u64]| {
         values
