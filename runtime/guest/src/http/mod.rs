@@ -3,6 +3,11 @@
 //! [`listen`] opens the port, [`serve`] accepts connections and ends them gracefully, [`connection`] watches over one
 //! connection's time, [`request`] over one request's limits, [`instances`] makes a fresh instance for each request
 //! (Wasmtime's own `ProxyHandler` does the rest), and [`ticker`] makes endless ones stop.
+//!
+//! HTTP/1.1 and HTTP/2 without TLS (prior knowledge) are told apart by a connection's first bytes. Trailers of requests reach
+//! the guest; those of responses reach HTTP/2 clients always, and HTTP/1.1 clients that say `TE: trailers` where the
+//! response announces them (`Trailer: names`), as RFC 9110 section 6.5.1 has it and hyper does it. Bodies are streams both
+//! ways. A client that goes away does not end its request's instance, which has its request's time.
 
 mod body;
 mod connection;
