@@ -76,7 +76,8 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_pipe2,
     libc::SYS_ppoll,
     libc::SYS_pselect6,
-    // Memory that is not executable.
+    // Memory that is not executable; the memfd is the image of a memory whose program could not be mapped.
+    libc::SYS_memfd_create,
     libc::SYS_brk,
     libc::SYS_madvise,
     libc::SYS_mincore,

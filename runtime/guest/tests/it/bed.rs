@@ -103,6 +103,13 @@ impl Guest {
         self
     }
 
+    /// Gives the process something else than a proc file system to find its code in.
+    pub(crate) fn without_proc(mut self, directory: &Path) -> Self {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        self.plan.proc_fd = Some(self.hand_over(rustix::fs::open(directory, flags, Mode::empty()).unwrap()));
+        self
+    }
+
     pub(crate) fn control(mut self, listener: &UnixListener) -> Self {
         self.plan.control_fd = Some(self.hand_over(listener.as_fd().try_clone_to_owned().unwrap()));
         self.plan.wait_for_start = true;

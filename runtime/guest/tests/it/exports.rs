@@ -12,6 +12,7 @@ const MODULE: &str = r#"(module
 const COMPONENT: &str = r#"(component
     (core module $m
         (memory (export "memory") 1)
+        (data (i32.const 1024) "an image of memory")
         (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
         (func (export "twice") (param i32 i32) (result i32)
             (i32.store (i32.const 0) (i32.mul (local.get 0) (i32.const 2)))
@@ -56,6 +57,13 @@ fn a_components_function_takes_and_gives_wave() {
 fn a_function_of_an_interface_is_found_with_and_without_the_version() {
     assert_eq!(call(COMPONENT, "wisp:test/math.add", &["1", "2"]), "3\n");
     assert_eq!(call(COMPONENT, "wisp:test/math@1.2.3.add", &["1", "2"]), "3\n");
+}
+
+#[test]
+fn code_that_cannot_be_mapped_is_copied() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = Guest::new(COMPONENT).without_proc(directory.path()).export("add").args(&["40", "2"]).run();
+    assert_eq!(stdout(&output), "42\n", "{output:?}");
 }
 
 #[test]
