@@ -76,8 +76,16 @@ pub fn spawn_lasting(mut command: Command) -> Result<Child> {
 /// # Errors
 /// Where it does not start or does not end.
 pub fn run(command: &mut Command, limit: Duration) -> Result<Finished> {
+    run_from(command, Stdio::null(), limit)
+}
+
+/// As [`run`], with this standard input; one that is piped stays open and says nothing.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_from(command: &mut Command, stdin: Stdio, limit: Duration) -> Result<Finished> {
     let shown = shown(command);
-    dies_with_us(command).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    dies_with_us(command).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("starting {shown}"))?;
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());

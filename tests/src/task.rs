@@ -360,7 +360,8 @@ impl Task<'_> {
         let exec = self.bed.id("x");
         let all = [&["task", "exec", "--tty", "--exec-id", &exec, self.id.as_str()], args].concat();
         let mut command = in_terminal(self.bed, &self.bed.ctr_command(&all)?);
-        process::run(&mut command, LIMIT)
+        // `script` types an end of input into the terminal where its own has ended.
+        process::run_from(&mut command, Stdio::piped(), LIMIT)
     }
 
     /// Stops the `ctr` that reads its output, as a slow reader.

@@ -35,7 +35,9 @@ fn run(args: &[&str]) -> Outcome {
             stdio::say_then("sleeping", || std::thread::sleep(time))?;
         }
         ["tick", milliseconds] => stdio::tick(milliseconds.parse()?)?,
-        ["clock"] => println!("{}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs()),
+        ["clock"] => {
+            println!("{}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs())
+        }
         ["random"] => println!("{:?}", std::collections::hash_map::RandomState::new()),
         ["trap", kind] => traps::trap(kind)?,
         ["grow"] => memory::grow_until_refused(),

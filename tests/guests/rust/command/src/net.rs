@@ -39,7 +39,8 @@ pub(crate) fn datagram(address: &str, text: &str) -> Outcome {
 
 /// The addresses of a name, in order.
 pub(crate) fn resolve(name: &str) -> Outcome {
-    let mut addresses: Vec<_> = (name, 0).to_socket_addrs()?.map(|address| address.ip().to_string()).collect();
+    let mut addresses: Vec<_> =
+        (name, 0).to_socket_addrs()?.map(|address| address.ip().to_string()).collect();
     addresses.sort();
     addresses.dedup();
     addresses.iter().for_each(|address| println!("{address}"));

@@ -17,10 +17,13 @@ impl wasip3::exports::cli::run::Guest for Command {
                 exit::exit_with_code(code.parse().map_err(drop)?);
                 Ok(())
             }
-            ["args", rest @ ..] => print(&rest.iter().map(|arg| format!("{arg}\n")).collect::<String>()).await,
+            ["args", rest @ ..] => {
+                print(&rest.iter().map(|arg| format!("{arg}\n")).collect::<String>()).await
+            }
             ["env"] => {
                 let variables = environment::get_environment();
-                print(&variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect::<String>()).await
+                print(&variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect::<String>())
+                    .await
             }
             ["cwd"] => print(&format!("{}\n", environment::get_initial_cwd().unwrap_or_default())).await,
             ["echo"] => echo().await,

@@ -29,7 +29,9 @@ async fn main(request: Request<Body>) -> Result<Response<Body>, Error> {
         }
         "/uri" => text(&format!("{uri}\n")),
         "/count" => text(&format!("{}\n", REQUESTS.get())),
-        "/env" => text(&std::env::vars().map(|(name, value)| format!("{name}={value}\n")).collect::<String>()),
+        "/env" => {
+            text(&std::env::vars().map(|(name, value)| format!("{name}={value}\n")).collect::<String>())
+        }
         "/args" => text(&std::env::args().map(|arg| format!("{arg}\n")).collect::<String>()),
         "/cwd" => text(&format!("{}\n", wasip2::cli::environment::initial_cwd().unwrap_or_default())),
         "/file" => Ok(Response::new(std::fs::read(query(&uri))?.into())),
@@ -71,7 +73,8 @@ async fn trailers(request: Request<Body>) -> Result<Response<Body>, Error> {
         HeaderMap::from_iter([("x-none".parse().expect("a name"), "1".parse().expect("a value"))])
     });
     let trailer_names: Vec<_> = trailers.keys().map(|name| name.as_str().to_owned()).collect();
-    let body = StreamBody::new(once_future(async move { Ok::<_, Infallible>(Frame::<Bytes>::trailers(trailers)) }));
+    let body =
+        StreamBody::new(once_future(async move { Ok::<_, Infallible>(Frame::<Bytes>::trailers(trailers)) }));
     // HTTP/1.1 sends only trailers that were announced.
     let names = trailer_names.join(", ");
     Ok(Response::builder().header("trailer", names).body(Body::from_http_body(body))?)
@@ -129,6 +132,8 @@ fn search() -> usize {
         unsafe { (at as *const u8).read_volatile() }
     };
     (1024..size - SECRET.len())
-        .filter(|&at| at != constant && SECRET.iter().enumerate().all(|(index, &want)| byte(at + index) == want))
+        .filter(|&at| {
+            at != constant && SECRET.iter().enumerate().all(|(index, &want)| byte(at + index) == want)
+        })
         .count()
 }

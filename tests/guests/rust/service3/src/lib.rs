@@ -48,7 +48,9 @@ async fn serve(request: http::Request<IncomingRequestBody>) -> Response<Body> {
 }
 
 fn text(body: &str) -> Response<Body> {
-    Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())).map_err(|never| match never {}).boxed_unsync())
+    Response::new(
+        Full::new(Bytes::copy_from_slice(body.as_bytes())).map_err(|never| match never {}).boxed_unsync(),
+    )
 }
 
 #[inline(never)]
