@@ -225,7 +225,9 @@ fn identity(file: &File) -> io::Result<String> {
 fn write_whole(dir: &Path, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let temporary = dir.join(format!(".{name}.{}", std::process::id()));
     let written = File::create(&temporary)
-        .and_then(|mut file| write(&mut file))
+        .and_then(|mut file| write(&mut file).map(|()| file))
+        // Guests of any user map it: the folder, which only root enters, is what keeps others out.
+        .and_then(|file| file.set_permissions(Permissions::from_mode(0o444)))
         .and_then(|()| fs::rename(&temporary, dir.join(name)));
     if written.is_err() {
         fs::remove_file(&temporary).ok();

@@ -127,7 +127,7 @@ impl Default for HttpSettings {
             idle_timeout_ms: 75_000,
             request_timeout_ms: 60_000,
             max_connections: 10_000,
-            max_requests: 1_000,
+            max_requests: 256,
             max_streams: 100,
             max_header_bytes: 64 << 10,
             max_body_bytes: 1 << 30,

@@ -158,7 +158,8 @@ impl Container {
             return self.init.signal(signal);
         }
         let _step = self.init.step.lock().await;
-        if self.ended.load(Ordering::Relaxed) || self.init.exit().is_some() {
+        // Of a container whose first process has ended there may still be others.
+        if !all && (self.ended.load(Ordering::Relaxed) || self.init.exit().is_some()) {
             return Err(already_finished());
         }
         self.runtime.kill(&self.id, signal, all).await.map_err(|error| {

@@ -212,7 +212,10 @@ fn sigterm_under_load_loses_no_request(bed: &Bed) -> Outcome {
 fn sigterm_ends_an_idle_service_without_waiting(bed: &Bed) -> Outcome {
     let mut times = Vec::new();
     for _ in 0..3 {
-        let (task, _) = serving(bed, "/http-0.2.wasm", &[])?;
+        let flags = ["--annotation", "wisp.dev/drain-delay=800ms"];
+        let (task, _) = serving(bed, "/http-0.2.wasm", &flags)?;
+        // Idle is a service that nobody used for as long as it would wait; the check that it serves was a use.
+        std::thread::sleep(Duration::from_millis(900));
         let sent = task.kill(Signal::SIGTERM)?;
         let exit = bed.events().wait(&task.id, "", "/tasks/exit", LIMIT)?;
         ensure!(exit.status == Some(0), "exit status {:?}", exit.status);
