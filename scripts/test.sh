@@ -55,6 +55,6 @@ done
 
 printf '\n'
 printf '%s\n' "${summary[@]}"
-case " $* " in *' containerd '*) echo "(many_tasks_leave_nothing ran ${WISP_TESTS_TASKS:-200} tasks on each version; WISP_TESTS_TASKS=1000 runs a thousand)" ;; esac
+case " $* " in *' containerd '*) echo "(many_tasks_leave_nothing ran ${WISP_TESTS_TASKS:-1000} tasks on each version; WISP_TESTS_TASKS changes that)" ;; esac
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
