@@ -191,7 +191,7 @@ mod tests {
         fn find(&self, name: &str) -> Result<Entrypoint, String> {
             let binds = self.binds.iter().map(|(to, from)| (PathBuf::from(to), self.path(from))).collect();
             let files = Files::with_binds(&self.path("rootfs"), binds).unwrap();
-            find(&files, name, Path::new("/work"), &["PATH=/bin:/opt".into()])
+            find(&files, name, Path::new("/here"), &["PATH=/bin:/opt".into()])
                 .map_err(|error| error.to_string())
         }
 
@@ -225,12 +225,12 @@ mod tests {
     fn a_bare_name_is_found_along_path_and_then_here_and_at_the_root() {
         let bed = Bed::new(
             &[],
-            &[("rootfs/opt/app.wasm", WASM), ("rootfs/other.wasm", WASM), ("rootfs/work/mine.wasm", WASM)],
+            &[("rootfs/opt/app.wasm", WASM), ("rootfs/other.wasm", WASM), ("rootfs/here/mine.wasm", WASM)],
         );
         assert_eq!(bed.found("app.wasm"), Path::new("/opt/app.wasm"));
         assert_eq!(bed.found("other.wasm"), Path::new("/other.wasm"));
-        assert_eq!(bed.found("mine.wasm"), Path::new("/work/mine.wasm"));
-        assert_eq!(bed.found("./mine.wasm"), Path::new("/work/mine.wasm"));
+        assert_eq!(bed.found("mine.wasm"), Path::new("/here/mine.wasm"));
+        assert_eq!(bed.found("./mine.wasm"), Path::new("/here/mine.wasm"));
     }
 
     #[test]
