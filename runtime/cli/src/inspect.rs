@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use wisp_contract::facts::{Facts, Kind, Memory};
 
 /// What a program is, in words.
-pub fn kind(kind: Kind) -> &'static str {
+pub(crate) fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Module => "WASI 0.1 command",
         Kind::Command02 => "WASI 0.2 command",
@@ -19,7 +19,7 @@ pub fn kind(kind: Kind) -> &'static str {
 }
 
 /// The facts as text.
-pub fn text(facts: &Facts) -> String {
+pub(crate) fn text(facts: &Facts) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = write(&mut text, facts);
