@@ -79,15 +79,13 @@ pub enum Entry {
     Export(String),
 }
 
-/// One directory (or single file) that a guest can open.
+/// One directory that a guest can open; mounted files are in the directory that they belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preopen {
     /// The absolute path at which the guest sees it, as it was asked for in the spec.
     pub guest_path: String,
     /// A descriptor of a detached clone of one mount, without submounts (never of proc, sysfs or the like).
     pub fd: RawFd,
-    /// Whether the descriptor is that of a directory; a mounted file is preopened as its own.
-    pub is_dir: bool,
     /// Whether the guest may write.
     pub writable: bool,
 }

@@ -15,7 +15,7 @@ use crate::plan_in::own;
 pub(crate) fn add(builder: &mut WasiCtxBuilder, preopens: &[Preopen]) -> Result<()> {
     for preopen in preopens {
         let fd = own(preopen.fd).with_context(|| format!("the plan's directory {}", preopen.guest_path))?;
-        if !preopen.is_dir || rustix::process::fchdir(&fd).is_err() {
+        if rustix::process::fchdir(&fd).is_err() {
             continue;
         }
         let rights = if preopen.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };

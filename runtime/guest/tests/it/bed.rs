@@ -99,7 +99,7 @@ impl Guest {
     pub(crate) fn preopen(mut self, directory: &Path, guest_path: &str, writable: bool) -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = self.hand_over(rustix::fs::open(directory, flags, Mode::empty()).unwrap());
-        self.plan.preopens.push(Preopen { guest_path: guest_path.into(), fd, is_dir: true, writable });
+        self.plan.preopens.push(Preopen { guest_path: guest_path.into(), fd, writable });
         self
     }
 

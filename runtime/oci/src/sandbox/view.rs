@@ -136,7 +136,6 @@ fn preopen(place: &OwnedFd, path: &Path) -> Result<(Preopen, OwnedFd)> {
     let preopen = Preopen {
         guest_path: path.display().to_string(),
         fd: dir.as_raw_fd(),
-        is_dir: true,
         writable: !fstatvfs(&dir)?.f_flag.contains(StatVfsMountFlags::RDONLY),
     };
     Ok((preopen, dir))
