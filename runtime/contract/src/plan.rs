@@ -50,6 +50,9 @@ pub struct Plan {
     /// Without it, `/proc` is tried, and then the code is copied.
     #[serde(default)]
     pub proc_fd: Option<RawFd>,
+    /// The container's termination log (a pod's `terminationMessagePath`), open for writing: a trap is explained there too.
+    #[serde(default)]
+    pub termination_log: Option<RawFd>,
     /// The write end of a pipe, to which the guest process writes one [`Report`] and which it then closes.
     pub report_fd: RawFd,
     /// After the report, wait for [`crate::control::Request::Start`] before the guest's first instruction.

@@ -74,6 +74,7 @@ impl Guest {
             control_fd: None,
             counters_fd: None,
             proc_fd: None,
+            termination_log: None,
             report_fd: 5,
             wait_for_start: false,
         };

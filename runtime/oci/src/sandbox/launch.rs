@@ -144,6 +144,7 @@ impl<'a> Launch<'a> {
             control_fd,
             counters_fd,
             proc_fd: Some(inherit(proc_fs()?.as_fd())?),
+            termination_log: None,
             report_fd: inherit(child.report.as_fd())?,
             wait_for_start: control.is_some(),
         };
