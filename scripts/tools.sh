@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# tools.sh build|test|demo: installs from Debian what that needs and the machine lacks; one clear sentence where it cannot.
+# tools.sh build|test|kubernetes|demo: installs from Debian what that needs and the machine lacks; one clear sentence where it cannot.
 set -euo pipefail
 
 build=(musl-tools)
 test=("${build[@]}" protobuf-compiler pkg-config gcc libc6-dev libseccomp-dev iproute2 util-linux curl openssl
   clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 nodejs npm)
+kubernetes=("${test[@]}" mmdebstrap e2fsprogs patchelf openssh-client nftables)
 demo=("${build[@]}" curl util-linux iproute2)
 
 die() { echo "$*" >&2; exit 1; }
@@ -26,12 +27,13 @@ command -v rustup >/dev/null ||
 
 case ${1:-} in
   build) wanted=("${build[@]}") ;;
-  test)
+  test | kubernetes)
     wanted=("${test[@]}")
+    [ "$1" = test ] || wanted=("${kubernetes[@]}")
     command -v go >/dev/null || die "Go is not on PATH, and builds the containerds that the tests run; install it from https://go.dev/dl"
     ;;
   demo) wanted=("${demo[@]}") ;;
-  *) die "tools.sh build|test|demo, not '${1:-}'" ;;
+  *) die "tools.sh build|test|kubernetes|demo, not '${1:-}'" ;;
 esac
 
 lacking=()

@@ -7,18 +7,12 @@
 #   $WISP_BED/2.4/   containerd 2.4, runc and the CNI plugins
 #
 # What is there and was made from the same go.sum is left alone. Needs Go, and for runc libseccomp-dev and pkg-config.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-bed=${WISP_BED:-/var/cache/wisp-bed}
-
-say() { printf 'bed: %s\n' "$*" >&2; }
-die() { say "$*"; exit 1; }
+. "$(dirname "$0")/lib.sh"
 
 # one VERSION NAME PACKAGE [flag…]: builds a program of containerd-VERSION/go.mod as NAME
 one() {
-  local version=$1 name=$2 package=$3; shift 3
-  (cd "$here/containerd-$version" &&
-    CGO_ENABLED=${CGO:-0} go build -buildvcs=false -trimpath -o "$bed/$version.new/bin/$name" "$@" "$package")
+  local version=$1 name=$2; shift 2
+  go_program "containerd-$version" "$bed/$version.new/bin/$name" "$@"
 }
 
 containerd() { # VERSION MODULE [flag…]
@@ -42,36 +36,27 @@ build_2.4() {
 
 # Debian's own containerd, for those who have nothing newer; its runc and its shim belong to it.
 build_1.6() {
-  local packages=$bed/1.6.new/packages package
-  mkdir -p "$packages" "$bed/1.6.new/bin"
-  for package in containerd runc; do
-    (cd "$packages" && apt-get download -qq "$package") ||
-      die "Debian's $package cannot be downloaded; run 'apt-get update' on Debian 12, or make $bed/1.6/bin by hand"
-  done
-  for package in "$packages"/*.deb; do dpkg -x "$package" "$packages/root"; done
-  mv "$packages"/root/usr/bin/{containerd,ctr,containerd-shim-runc-v2} "$packages"/root/usr/sbin/runc "$bed/1.6.new/bin/"
-  rm -r "$packages"
+  local root=$bed/1.6.new/root
+  debian_package "$root" containerd runc
+  mv "$root"/usr/bin/{containerd,ctr,containerd-shim-runc-v2} "$root"/usr/sbin/runc "$bed/1.6.new/bin/"
+  rm -r "$root"
 }
 
 stamp() { # what VERSION is made from
   case $1 in
     1.6) . /etc/os-release && echo "$ID $VERSION_ID" ;;
-    *) (cd "$here/containerd-$1" && cat go.mod go.sum && go version) | sha256sum | cut -d' ' -f1 ;;
+    *) go_stamp "containerd-$1" ;;
   esac
 }
 
-command -v go >/dev/null || die "Go is not on PATH; install it (https://go.dev/dl) to build the servers that the tests run"
-mkdir -p "$bed"
-exec 9>"$bed/.lock"
-flock 9
+build() {
+  say "building containerd $1 (about two minutes from cold)"
+  "build_$1"
+}
+
+need_go
+lock
 for version in 1.6 1.7 2.2 2.4; do
-  now=$(stamp $version)
-  [ "$(cat "$bed/$version/stamp" 2>/dev/null)" = "$now" ] && continue
-  say "building containerd $version (about two minutes from cold)"
-  rm -rf "$bed/$version.new"
-  "build_$version"
-  echo "$now" >"$bed/$version.new/stamp"
-  rm -rf "${bed:?}/$version"
-  mv "$bed/$version.new" "$bed/$version"
+  cached $version "$(stamp $version)" build $version
 done
 say "containerd 1.6, 1.7, 2.2 and 2.4 are in $bed"
