@@ -11,7 +11,6 @@ use wasmtime_wasi::{I32Exit, p2, p3};
 use wisp_contract::counters::Counter;
 use wisp_contract::facts::Kind;
 
-use crate::exit;
 use crate::host::{self, Host, ModuleGuest};
 use crate::prepare::{Parts, describe, not_given};
 
@@ -29,7 +28,7 @@ pub(crate) fn module(parts: &Parts<'_>, module: &Module) -> Result<Run> {
         );
     }
     let (runtime, mut store, linked) = link_module(parts, module)?;
-    let (program, budget) = (parts.program(), Arc::clone(&parts.budget));
+    let (end, budget) = (parts.end()?, Arc::clone(&parts.budget));
     Ok(Box::new(move || {
         let result = runtime.block_on(async {
             budget.counters().add(Counter::Instances, 1);
@@ -37,7 +36,7 @@ pub(crate) fn module(parts: &Parts<'_>, module: &Module) -> Result<Run> {
             let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
             start.call_async(&mut store, ()).await
         });
-        exit::code_of(result, &program, &budget)
+        end.code(result)
     }))
 }
 
@@ -47,7 +46,7 @@ pub(crate) fn component(parts: &Parts<'_>, kind: Kind, component: &Component) ->
     let linked = parts.link(component)?;
     let (runtime, mut store) = (runtime()?, host.store(&parts.engine, &parts.budget));
     never_interrupted(&mut store);
-    let (program, budget) = (parts.program(), Arc::clone(&parts.budget));
+    let (end, budget) = (parts.end()?, Arc::clone(&parts.budget));
     match kind {
         Kind::Command02 => {
             let linked = p2::bindings::CommandPre::new(linked)?;
@@ -57,7 +56,7 @@ pub(crate) fn component(parts: &Parts<'_>, kind: Kind, component: &Component) ->
                     let command = linked.instantiate_async(&mut store).await?;
                     command.wasi_cli_run().call_run(&mut store).await
                 });
-                exit::code_of(result.and_then(end_of_run), &program, &budget)
+                end.code(result.and_then(end_of_run))
             }))
         }
         Kind::Command03 => {
@@ -68,13 +67,13 @@ pub(crate) fn component(parts: &Parts<'_>, kind: Kind, component: &Component) ->
                     let command = linked.instantiate_async(&mut store).await?;
                     store.run_concurrent(async |store| command.wasi_cli_run().call_run(store).await).await?
                 });
-                exit::code_of(result.and_then(end_of_run), &program, &budget)
+                end.code(result.and_then(end_of_run))
             }))
         }
         Kind::Http02 | Kind::Http03 | Kind::ComponentLibrary | Kind::Module | Kind::ModuleLibrary => bail!(
             "{} is {}; a component that exports wasi:cli/run was expected: build it as a program, or name the export to \
              call (file.wasm#export)",
-            program,
+            parts.plan.program.path,
             describe(kind)
         ),
     }

@@ -7,11 +7,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use tokio::sync::watch;
 use wisp_contract::control::{Reply, Request, send};
 use wisp_contract::plan::Plan;
 
 use crate::budget::Budget;
 use crate::plan_in::own;
+use crate::prepare::Work;
 use crate::signals;
 
 /// A message fits well into this, and the thread does little else.
@@ -31,12 +33,12 @@ impl Start {
 }
 
 /// Serves the plan's control socket, if it has one.
-pub(crate) fn serve(plan: &Plan, budget: &Arc<Budget>) -> Result<Start> {
+pub(crate) fn serve(plan: &Plan, work: &Work) -> Result<Start> {
     let (asked, start) = mpsc::channel();
     match plan.control_fd {
         Some(fd) => {
             let listener = UnixListener::from(own(fd).context("the plan's control socket")?);
-            let server = Server { budget: Arc::clone(budget), start: asked };
+            let server = Server { budget: Arc::clone(&work.budget), cpus: work.cpus.clone(), start: asked };
             std::thread::Builder::new()
                 .name("control".into())
                 .stack_size(STACK)
@@ -53,6 +55,7 @@ pub(crate) fn serve(plan: &Plan, budget: &Arc<Budget>) -> Result<Start> {
 
 struct Server {
     budget: Arc<Budget>,
+    cpus: watch::Sender<Option<f64>>,
     start: mpsc::Sender<()>,
 }
 
@@ -96,10 +99,13 @@ impl Server {
     fn answer(&self, request: &Request) -> Reply {
         match request {
             Request::Start | Request::Drain => Reply::Done,
-            // The CPU quota is the cgroup's; the number of threads was decided at the start.
-            Request::Limits { memory, cpus: _ } => {
+            Request::Limits { memory, cpus } => {
                 if memory.is_some() {
                     self.budget.set_container_limit(*memory);
+                }
+                // The quota itself is the cgroup's; a service's threads follow it.
+                if cpus.is_some() {
+                    self.cpus.send_replace(*cpus);
                 }
                 Reply::Done
             }

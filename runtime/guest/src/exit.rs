@@ -1,27 +1,57 @@
 //! How a guest ends: exit codes, and the words on the container's stderr.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::Error;
+use anyhow::{Context, Error};
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
+use wisp_contract::plan::Plan;
 
 use crate::budget::Budget;
+use crate::plan_in::own;
 
 /// The exit code of a trap: what a shell shows for SIGABRT, as native programs end that abort.
 const TRAP: u8 = 134;
+/// What kubelet keeps of a termination message: the end of the file, so that more would hide the cause.
+const TERMINATION_MESSAGE: usize = 4096;
 
-/// What a guest's end means: its own exit code, or a trap that is explained on stderr.
-pub(crate) fn code_of(result: Result<(), wasmtime::Error>, program: &str, budget: &Budget) -> ExitCode {
-    let Err(error) = result else { return ExitCode::SUCCESS };
-    if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        // The kernel keeps the lowest eight bits, as of any program.
-        return ExitCode::from(exit.0.to_le_bytes()[0]);
+/// The end of a guest that has the process to itself.
+pub(crate) struct End {
+    program: String,
+    budget: Arc<Budget>,
+    termination_log: Option<File>,
+}
+
+impl End {
+    /// The end to come; made once a process, as it takes the plan's termination log.
+    pub(crate) fn new(plan: &Plan, budget: &Arc<Budget>) -> anyhow::Result<Self> {
+        let log = plan.termination_log.map(own).transpose().context("the plan's termination log")?;
+        Ok(Self {
+            program: plan.program.path.clone(),
+            budget: Arc::clone(budget),
+            termination_log: log.map(Into::into),
+        })
     }
-    say(&explain(&error, program, budget));
-    ExitCode::from(TRAP)
+
+    /// What it means: the guest's own exit code, or a trap that is explained on stderr and in the termination log.
+    pub(crate) fn code(self, result: Result<(), wasmtime::Error>) -> ExitCode {
+        let Err(error) = result else { return ExitCode::SUCCESS };
+        if let Some(exit) = error.downcast_ref::<I32Exit>() {
+            // The kernel keeps the lowest eight bits, as of any program.
+            return ExitCode::from(exit.0.to_le_bytes()[0]);
+        }
+        let words = explain(&error, &self.program, &self.budget);
+        say(&words);
+        if let Some(mut log) = self.termination_log {
+            // What the guest has written there itself stays, before this.
+            let _ = log.write_all(&words.as_bytes()[..words.floor_char_boundary(TERMINATION_MESSAGE)]);
+        }
+        ExitCode::from(TRAP)
+    }
 }
 
 /// A trap in words: the program, the cause, the memory limit if it played a part, and the Wasm backtrace.

@@ -14,7 +14,6 @@ use wisp_contract::counters::Counter;
 use wisp_contract::plan::Plan;
 
 use crate::command::{Run, link_module, never_interrupted, runtime};
-use crate::exit;
 use crate::host::Host;
 use crate::prepare::{Parts, check_count, no_such_export};
 
@@ -34,7 +33,7 @@ pub(crate) fn module(parts: &Parts<'_>, module: &Module, name: &str) -> Result<R
     let mut results = vec![Val::I32(0); ty.results().len()];
 
     let (runtime, mut store, linked) = link_module(parts, module)?;
-    let (program, budget, name) = (parts.program(), Arc::clone(&parts.budget), name.to_owned());
+    let (end, budget, name) = (parts.end()?, Arc::clone(&parts.budget), name.to_owned());
     Ok(Box::new(move || {
         let result = runtime.block_on(async {
             budget.counters().add(Counter::Instances, 1);
@@ -48,7 +47,7 @@ pub(crate) fn module(parts: &Parts<'_>, module: &Module, name: &str) -> Result<R
             func.call_async(&mut store, &params, &mut results).await?;
             print(results.iter().map(show))
         });
-        exit::code_of(result, &program, &budget)
+        end.code(result)
     }))
 }
 
@@ -77,7 +76,7 @@ pub(crate) fn component(parts: &Parts<'_>, component: &Component, name: &str) ->
     let linked = parts.link(component)?;
     let (runtime, mut store) = (runtime()?, host.store(&parts.engine, &parts.budget));
     never_interrupted(&mut store);
-    let (program, budget) = (parts.program(), Arc::clone(&parts.budget));
+    let (end, budget) = (parts.end()?, Arc::clone(&parts.budget));
     Ok(Box::new(move || {
         let result = runtime.block_on(async {
             budget.counters().add(Counter::Instances, 1);
@@ -89,7 +88,7 @@ pub(crate) fn component(parts: &Parts<'_>, component: &Component, name: &str) ->
             // What WAVE has no words for (resources, streams) is shown as well as can be.
             print(results.iter().map(|value| value.to_wave().unwrap_or_else(|_| format!("{value:?}"))))
         });
-        exit::code_of(result, &program, &budget)
+        end.code(result)
     }))
 }
 

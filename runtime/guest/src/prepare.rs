@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use tokio::sync::watch;
 use wasmtime::component::{Component, InstancePre};
 use wisp_contract::counters::Counters;
 use wisp_contract::facts::Kind;
@@ -12,6 +13,7 @@ use wisp_contract::plan::{Entry, Plan};
 use wisp_engine::Engine;
 
 use crate::budget::Budget;
+use crate::exit::End;
 use crate::host::{self, Guest};
 use crate::load::{self, Code};
 use crate::plan_in::own;
@@ -21,6 +23,8 @@ use crate::{command, export, http};
 pub(crate) struct Work {
     /// The process's memory budget and counters.
     pub(crate) budget: Arc<Budget>,
+    /// The container's quota of processors, as it changes.
+    pub(crate) cpus: watch::Sender<Option<f64>>,
     run: Box<dyn FnOnce() -> ExitCode>,
 }
 
@@ -43,7 +47,8 @@ pub(crate) fn prepare(plan: &Plan) -> Result<Work> {
     let budget = Budget::new(plan.memory_limit, counters);
     check_memory(plan, &budget)?;
     let (engine, code) = load::load(plan)?;
-    let parts = Parts { plan, engine, budget: Arc::clone(&budget) };
+    let cpus = watch::Sender::new(plan.cpus);
+    let parts = Parts { plan, engine, budget: Arc::clone(&budget), cpus: cpus.clone() };
     let run: Box<dyn FnOnce() -> ExitCode> = match (&plan.entry, plan.program.facts.kind, code) {
         (Entry::Command, _, Code::Module(module)) => command::module(&parts, &module)?,
         (Entry::Command, kind, Code::Component(component)) => command::component(&parts, kind, &component)?,
@@ -59,7 +64,7 @@ pub(crate) fn prepare(plan: &Plan) -> Result<Work> {
         (Entry::Export(name), _, Code::Module(module)) => export::module(&parts, &module, name)?,
         (Entry::Export(name), _, Code::Component(component)) => export::component(&parts, &component, name)?,
     };
-    Ok(Work { budget, run })
+    Ok(Work { budget, cpus, run })
 }
 
 /// A program whose memory does not fit at its start never will, unless the limit is raised.
@@ -82,9 +87,15 @@ pub(crate) struct Parts<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) engine: Engine,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) cpus: watch::Sender<Option<f64>>,
 }
 
 impl Parts<'_> {
+    /// The end of a guest that has the process to itself.
+    pub(crate) fn end(&self) -> Result<End> {
+        End::new(self.plan, &self.budget)
+    }
+
     /// The program's name in messages.
     pub(crate) fn program(&self) -> String {
         self.plan.program.path.clone()

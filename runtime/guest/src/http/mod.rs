@@ -1,7 +1,7 @@
 //! HTTP services: components that export `wasi:http/incoming-handler` (0.2) or `wasi:http/handler` (0.3).
 //!
-//! [`listen`] opens the port, [`serve`] accepts connections and ends them gracefully, [`connection`] watches over one
-//! connection's time, [`request`] over one request's limits, [`instances`] makes a fresh instance for each request
+//! [`listen`] opens the port, [`serve`] accepts connections and ends them gracefully, on the threads of a [`pool`];
+//! [`connection`] watches over one connection's time, [`request`] over one request's limits, [`instances`] makes a fresh instance for each request
 //! (Wasmtime's own `ProxyHandler` does the rest), and [`ticker`] makes endless ones stop.
 //!
 //! HTTP/1.1 and HTTP/2 without TLS (prior knowledge) are told apart by a connection's first bytes. Trailers of requests reach
@@ -13,6 +13,7 @@ mod body;
 mod connection;
 mod instances;
 mod listen;
+mod pool;
 mod request;
 mod serve;
 mod ticker;
@@ -21,23 +22,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tokio::runtime::{Builder, Runtime};
 use wasmtime::component::Component;
 use wasmtime_wasi_http::handler::{ProxyHandler, ProxyPre};
 use wasmtime_wasi_http::{p2, p3};
 use wisp_contract::facts::Kind;
-use wisp_contract::plan::Plan;
 
 use crate::command::Run;
 use crate::host::Host;
 use crate::prepare::Parts;
 use crate::{exit, signals};
-
-/// How many turns of tasks pass before the reactor looks at sockets and timers again. A guest that computes takes a whole
-/// epoch for its turn, and tokio's default (61) would keep all others waiting for that many.
-const TURNS: u32 = 4;
-/// Threads beside the reactor's may exist for file operations, this many at most.
-const BLOCKING_THREADS: usize = 16;
 
 /// An HTTP service, with its port opened but not yet listening.
 pub(crate) fn service(parts: &Parts<'_>, component: &Component) -> Result<Run> {
@@ -48,7 +41,8 @@ pub(crate) fn service(parts: &Parts<'_>, component: &Component) -> Result<Run> {
         _ => ProxyPre::P2(p2::bindings::ProxyPre::new(linked)?),
     };
     let port = listen::open(host.env())?;
-    let runtime = runtime(parts.plan)?;
+    let main = pool::main().context("the reactor could not be made")?;
+    let cpus = parts.cpus.subscribe();
     let settings = parts.plan.http.clone();
     let instances = instances::Instances {
         engine: parts.engine.clone(),
@@ -63,29 +57,12 @@ pub(crate) fn service(parts: &Parts<'_>, component: &Component) -> Result<Run> {
     Ok(Box::new(move || {
         let served = signals::tell_instead_of_exit()
             .map_err(anyhow::Error::from)
-            .and_then(|()| runtime.block_on(serve::serve(port, ProxyHandler::new(instances), settings)));
+            .and_then(|()| main.block_on(serve::serve(port, ProxyHandler::new(instances), settings, cpus)));
         // What still runs has had its time.
-        runtime.shutdown_background();
+        main.shutdown_background();
         match served {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => exit::unstarted(&error),
         }
     }))
-}
-
-/// As many threads as the container has processors, and this one alone where that is one.
-fn runtime(plan: &Plan) -> Result<Runtime> {
-    let machine = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = match plan.cpus {
-        Some(cpus) if cpus > 0.0 => (1..machine).find(|threads| *threads as f64 >= cpus).unwrap_or(machine),
-        _ => machine,
-    };
-    let mut builder = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
-    builder
-        .worker_threads(threads)
-        .max_blocking_threads(BLOCKING_THREADS)
-        .event_interval(TURNS)
-        .enable_all()
-        .build()
-        .context("the reactor could not be made")
 }

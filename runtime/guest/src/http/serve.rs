@@ -11,13 +11,15 @@
 //! the next. Kubelet's probes count as traffic.
 
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::net::{TcpListener, TcpStream};
+use rustix::net::{SocketFlags, accept_with};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use wasmtime_wasi_http::handler::ProxyHandler;
@@ -27,36 +29,41 @@ use wisp_contract::plan::HttpSettings;
 use super::connection::{self, Phase};
 use super::instances::Instances;
 use super::listen::Port;
+use super::pool::{self, Pool};
 use super::request::Service;
-use crate::signals;
+use crate::{exit, signals};
 
 /// How long to leave connections in the queue when there are no descriptors for them.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
-/// Serves until the process is asked to stop, and what follows from it.
+/// Serves until the process is asked to stop, and what follows from it. `cpus` is the container's quota of processors.
 pub(crate) async fn serve(
     port: Port,
     handler: ProxyHandler<Instances>,
     settings: HttpSettings,
+    mut cpus: watch::Receiver<Option<f64>>,
 ) -> Result<()> {
-    let listener =
-        port.listen().and_then(TcpListener::from_std).context("the service's port cannot be listened on")?;
-    let (phase, _) = watch::channel(Phase::Serving);
+    let listener = port.listen().and_then(watched).context("the service's port cannot be listened on")?;
     let most = (settings.max_connections.max(1) as usize).min(Semaphore::MAX_PERMITS);
+    let threads = pool::threads(*cpus.borrow_and_update());
     let mut server = Server {
         delay: Duration::from_millis(settings.drain_delay_ms),
         timeout: Duration::from_millis(settings.drain_timeout_ms),
         settings: Arc::new(settings),
         service: Service::new(handler.clone()),
-        phase,
+        pool: Pool::new(threads).context("the service's threads cannot be started")?,
+        retired: Vec::new(),
         permits: Arc::new(Semaphore::new(most)),
         open: Arc::default(),
         last_opened: Instant::now(),
     };
-    tokio::select! {
-        biased;
-        () = signals::stop_asked() => {}
-        () = server.accept(&listener) => {}
+    loop {
+        tokio::select! {
+            biased;
+            () = signals::stop_asked() => break,
+            Ok(()) = cpus.changed() => server.resize(pool::threads(*cpus.borrow_and_update())),
+            () = server.accept(&listener) => {}
+        }
     }
     server.drain(listener, &handler).await
 }
@@ -66,7 +73,9 @@ struct Server {
     delay: Duration,
     timeout: Duration,
     service: Service,
-    phase: watch::Sender<Phase>,
+    pool: Pool,
+    /// The connections of pools that were replaced.
+    retired: Vec<watch::Sender<Phase>>,
     permits: Arc<Semaphore>,
     open: Arc<Open>,
     last_opened: Instant,
@@ -97,12 +106,28 @@ impl Drop for Opened {
 }
 
 impl Server {
+    /// From now on connections are served by so many threads.
+    fn resize(&mut self, threads: usize) {
+        if threads == self.pool.threads() {
+            return;
+        }
+        match Pool::new(threads) {
+            Ok(pool) => {
+                let old = std::mem::replace(&mut self.pool, pool);
+                self.retired.retain(|phase| phase.receiver_count() > 0);
+                self.retired.push(old.phase.clone());
+                old.retire(Duration::from_millis(self.settings.request_timeout_ms));
+            }
+            Err(error) => exit::say(&format!("wisp-guest: the service stays with its threads: {error}")),
+        }
+    }
+
     /// Accepts connections for ever. No more than `max_connections`: others wait in the kernel's queue.
-    async fn accept(&mut self, listener: &TcpListener) {
+    async fn accept(&mut self, listener: &AsyncFd<TcpListener>) {
         loop {
             let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((stream, _)) => self.spawn(stream, Some(permit)),
+            match listener.async_io(Interest::READABLE, accept_one).await {
+                Ok(stream) => self.spawn(stream, Some(permit)),
                 // The client is gone already, or there are no descriptors left.
                 Err(error) if is_of_client(&error) => {}
                 Err(_) => sleep(OUT_OF_DESCRIPTORS).await,
@@ -114,34 +139,39 @@ impl Server {
         self.last_opened = Instant::now();
         self.open.count.fetch_add(1, Ordering::AcqRel);
         let opened = Opened(Arc::clone(&self.open));
-        let connection = connection::serve(
-            stream,
-            self.service.clone(),
-            Arc::clone(&self.settings),
-            self.phase.subscribe(),
-        );
-        tokio::spawn(async move {
-            connection.await;
+        let (service, settings) = (self.service.clone(), Arc::clone(&self.settings));
+        let phase = self.pool.phase.subscribe();
+        self.pool.handle().spawn(async move {
+            // Registered with the reactor of the threads that serve it.
+            if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
+                connection::serve(stream, service, settings, phase).await;
+            }
             drop((permit, opened));
         });
     }
 
-    async fn drain(&mut self, listener: TcpListener, handler: &ProxyHandler<Instances>) -> Result<()> {
-        let listener = if self.is_unused() {
-            listener
-        } else {
-            self.phase.send_replace(Phase::Draining);
+    fn enter(&self, phase: Phase) {
+        for connections in self.retired.iter().chain([&self.pool.phase]) {
+            connections.send_replace(phase);
+        }
+    }
+
+    async fn drain(
+        &mut self,
+        listener: AsyncFd<TcpListener>,
+        handler: &ProxyHandler<Instances>,
+    ) -> Result<()> {
+        if !self.is_unused() {
+            self.enter(Phase::Draining);
             let over = Instant::now() + self.delay;
             tokio::select! {
                 biased;
                 () = sleep_until(over) => {}
                 () = self.accept(&listener) => {}
             }
-            listener
-        };
-        let listener = listener.into_std().context("the service's port")?;
-        self.empty_queue(&listener);
-        self.phase.send_replace(Phase::Closing);
+        }
+        self.empty_queue(listener.get_ref());
+        self.enter(Phase::Closing);
         drop(listener);
         self.finish(handler).await;
         Ok(())
@@ -156,16 +186,10 @@ impl Server {
     }
 
     /// Accepts what has connected already, over any limit: to close the port would reset it.
-    fn empty_queue(&mut self, listener: &StdListener) {
+    fn empty_queue(&mut self, listener: &TcpListener) {
         loop {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    if stream.set_nonblocking(true).is_ok()
-                        && let Ok(stream) = TcpStream::from_std(stream)
-                    {
-                        self.spawn(stream, None);
-                    }
-                }
+            match accept_one(listener) {
+                Ok(stream) => self.spawn(stream, None),
                 Err(error) if is_of_client(&error) => {}
                 Err(_) => return,
             }
@@ -189,6 +213,16 @@ impl Server {
             }
         }
     }
+}
+
+fn watched(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    // SAFETY: a `TcpListener` owns an open descriptor, which stays the same for as long as it lives.
+    Ok(unsafe { AsyncFd::register(listener) }?)
+}
+
+/// A connection that is there; `WouldBlock` if there is none.
+fn accept_one(listener: &TcpListener) -> io::Result<TcpStream> {
+    Ok(accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?.into())
 }
 
 fn is_of_client(error: &io::Error) -> bool {

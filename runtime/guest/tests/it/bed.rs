@@ -111,6 +111,11 @@ impl Guest {
         self
     }
 
+    pub(crate) fn termination_log(mut self, file: &File) -> Self {
+        self.plan.termination_log = Some(self.hand_over(file.as_fd().try_clone_to_owned().unwrap()));
+        self
+    }
+
     pub(crate) fn control(mut self, listener: &UnixListener) -> Self {
         self.plan.control_fd = Some(self.hand_over(listener.as_fd().try_clone_to_owned().unwrap()));
         self.plan.wait_for_start = true;

@@ -66,6 +66,22 @@ fn a_trap_is_134_and_names_the_cause_and_the_functions() {
 }
 
 #[test]
+fn a_trap_is_told_in_the_termination_log_as_far_as_kubelet_reads_it() {
+    use std::io::{Read, Seek};
+    // Each frame of a stack that is exhausted has its line: far more than fits.
+    let wat =
+        r#"(module (func $recurse_and_recurse_again (export "deep") (call $recurse_and_recurse_again)))"#;
+    let mut log = tempfile::tempfile().unwrap();
+    let output = Guest::new(wat).export("deep").termination_log(&log).run();
+    let mut message = String::new();
+    log.rewind().unwrap();
+    log.read_to_string(&mut message).unwrap();
+    assert_eq!(output.status.code(), Some(134));
+    assert!(message.starts_with("/guest.wasm: wasm trap: call stack exhausted"), "{message}");
+    assert!(message.len() <= 4096 && stderr(&output).starts_with(&message), "{message}");
+}
+
+#[test]
 fn signals_end_a_guest_that_loops_or_waits_with_128_and_their_number() {
     let waits = "(drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))";
     let floods = format!("(loop $again {HELLO} (br $again))");
