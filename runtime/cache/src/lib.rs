@@ -1,8 +1,8 @@
 //! Compiled code, made once a node and shared by every pod that runs it.
 //!
-//! [`Cache::program`] is the only door: it takes the Wasm of a guest and gives its compiled code and facts, from the
-//! cache's folder where they are, else by one confined run of `wisp-compiler` that everyone who waits for the same
-//! program joins.
+//! [`Cache::program`] and [`Cache::named`] are the doors: they take the Wasm of a guest, or its digest, and give its
+//! compiled code and facts, from the cache's folder where they are, else by one confined run of `wisp-compiler` that
+//! everyone who waits for the same program joins.
 //!
 //! - [`key`]: what an entry is called: the program's digest and everything that its code depends on.
 //! - [`store`]: the folder: written once, checked before use, bounded in size.
@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use wisp_config::Config;
 use wisp_contract::companion;
+use wisp_contract::digest::Digest;
 use wisp_contract::facts::Facts;
 
 pub use compile::{COMPILER_CGROUP, Failure};
@@ -45,6 +46,14 @@ pub enum Error {
     /// The Wasm cannot be read.
     #[error("the Wasm cannot be read: {0}")]
     Read(#[source] io::Error),
+    /// The Wasm is another than its name says.
+    #[error("the Wasm was expected to be {expected} and is {found}; remove the image and pull it again")]
+    Altered {
+        /// The digest that it is called by.
+        expected: Digest,
+        /// Its own.
+        found: Digest,
+    },
     /// The compiler is not installed.
     #[error(transparent)]
     Compiler(io::Error),
@@ -100,12 +109,35 @@ impl Cache {
         // called by the copy's digest.
         let mut copy = frozen(wasm).map_err(Error::Read)?;
         let key = Key::of(&key::digest(&mut copy).map_err(Error::Read)?, &self.compiler)?;
-        let _turn = single::turn(&self.run, &key)?;
+        self.compile(&key, &copy)
+    }
+
+    /// The compiled code of the program whose Wasm has the SHA-256 `digest`. The Wasm is opened, and checked against the
+    /// digest, only where there is no code of it yet.
+    ///
+    /// # Errors
+    /// As for [`Cache::program`], and if the Wasm is another.
+    pub fn named(&self, digest: &Digest, open: impl FnOnce() -> io::Result<File>) -> Result<Compiled, Error> {
+        let key = Key::of(&digest.0, &self.compiler)?;
         if let Some(compiled) = self.store.get(&key) {
             return Ok(compiled);
         }
-        let compiled = compile::run(&self.compiler, &self.limits, &copy)?;
-        Ok(self.store.put(&key, compiled))
+        let mut copy = open().and_then(|mut wasm| frozen(&mut wasm)).map_err(Error::Read)?;
+        let found = Digest(key::digest(&mut copy).map_err(Error::Read)?);
+        if found != *digest {
+            return Err(Error::Altered { expected: *digest, found });
+        }
+        self.compile(&key, &copy)
+    }
+
+    /// Compiles the Wasm in `copy`, or waits for whoever does.
+    fn compile(&self, key: &Key, copy: &File) -> Result<Compiled, Error> {
+        let _turn = single::turn(&self.run, key)?;
+        if let Some(compiled) = self.store.get(key) {
+            return Ok(compiled);
+        }
+        let compiled = compile::run(&self.compiler, &self.limits, copy)?;
+        Ok(self.store.put(key, compiled))
     }
 }
 

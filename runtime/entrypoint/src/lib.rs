@@ -89,10 +89,8 @@ pub enum Error {
 /// # Errors
 /// [`Error`], in words for a person.
 pub fn find(files: &Files, name: &str, cwd: &Path, env: &[String]) -> Result<Entrypoint, Error> {
-    let (name, export) = match name.split_once('#') {
-        Some((name, export)) => (name, Some(export.to_owned())),
-        None => (name, None),
-    };
+    let (name, export) = split(name);
+    let export = export.map(str::to_owned);
     for path in candidates(name, cwd, env) {
         match files.open(&path) {
             Ok(file) => {
@@ -108,6 +106,15 @@ pub fn find(files: &Files, name: &str, cwd: &Path, env: &[String]) -> Result<Ent
         there => format!("; the image has {}", there.join(", ")),
     };
     Err(Error::NotFound { name: name.into(), hint })
+}
+
+/// An entrypoint's file and the export of it that is named: `file.wasm#export`.
+#[must_use]
+pub fn split(entrypoint: &str) -> (&str, Option<&str>) {
+    match entrypoint.split_once('#') {
+        Some((name, export)) => (name, Some(export)),
+        None => (entrypoint, None),
+    }
 }
 
 /// Where `name` may be: itself if it has a slash, else along `PATH` as execvp(3) looks, then beside the working directory and

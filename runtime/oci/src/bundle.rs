@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
-use wisp_entrypoint::{Entrypoint, Files};
+use wisp_entrypoint::Files;
+
+use crate::entrypoint::{self, Program};
 
 /// A bundle that has been read.
 #[derive(Debug)]
@@ -48,11 +50,12 @@ impl Bundle {
     ///
     /// # Errors
     /// One sentence: what was asked for, what is there, what to do.
-    pub fn entrypoint(&self) -> Result<Entrypoint> {
+    pub fn program(&self) -> Result<Program> {
         let binds = self.spec.mounts().iter().flatten().filter_map(|mount| self.bind(mount)).collect();
         let files = Files::with_binds(&self.rootfs, binds)
             .with_context(|| format!("the root file system {}", self.rootfs.display()))?;
-        entrypoint(&files, self.process()?)
+        let process = self.process()?;
+        entrypoint::find(&files, process, &self.dir, process)
     }
 
     /// Where a mount binds what of the node's.
@@ -62,15 +65,6 @@ impl Bundle {
         let source = mount.source().as_deref().filter(|_| is_bind)?;
         Some((mount.destination().clone(), self.dir.join(source)))
     }
-}
-
-/// The program that `process` is for, among `files`.
-///
-/// # Errors
-/// One sentence: what was asked for, what is there, what to do.
-pub fn entrypoint(files: &Files, process: &Process) -> Result<Entrypoint> {
-    let name = process.args().as_ref().and_then(|args| args.first()).map_or("", String::as_str);
-    Ok(wisp_entrypoint::find(files, name, process.cwd(), process.env().as_deref().unwrap_or_default())?)
 }
 
 /// The process in a configuration.

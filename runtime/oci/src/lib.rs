@@ -1,7 +1,7 @@
 //! An OCI runtime for WebAssembly, with runc's commands, flags, state and messages.
 //!
 //! One process a command, single-threaded to the end, so that it may fork. `create` finds the program that the
-//! entrypoint names (`wisp-entrypoint`), gets its compiled code from the node's cache ([`program`]), and makes the
+//! entrypoint names ([`entrypoint`]), gets its compiled code from the node's cache ([`program`]), and makes the
 //! container's first process ([`sandbox`]), which ends in one exec of `wisp-guest` and waits there for `start`.
 //!
 //! No compiler and no registry client is linked in.
@@ -9,6 +9,7 @@
 pub mod args;
 pub mod bundle;
 pub mod commands;
+pub mod entrypoint;
 pub mod hooks;
 pub mod logging;
 pub mod process;

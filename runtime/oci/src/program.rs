@@ -13,7 +13,8 @@ use wisp_config::Config;
 use wisp_contract::companion;
 use wisp_contract::facts::{Facts, Kind};
 use wisp_contract::plan::{Entry, HttpSettings};
-use wisp_entrypoint::Entrypoint;
+
+use crate::entrypoint::{Bytes, Wasm};
 
 /// What the guest process needs of a program, all of it open before the sandbox is entered.
 #[derive(Debug)]
@@ -41,14 +42,17 @@ impl Guest {
     ///
     /// # Errors
     /// One sentence: what was found, what was expected, what to do.
-    pub fn prepare(mut entrypoint: Entrypoint, spec: &Spec) -> Result<Self> {
+    pub fn prepare(wasm: Wasm, spec: &Spec) -> Result<Self> {
         let config = Config::load()?;
         let http = config.http_settings(spec.annotations().as_ref().unwrap_or(&Default::default()))?;
-        let path = entrypoint.path.display().to_string();
-        let compiled = Cache::of(&config)?
-            .program(&mut entrypoint.file)
-            .with_context(|| format!("the entrypoint {path} cannot be run"))?;
-        let entry = entry(entrypoint.export, &compiled.facts, &path)?;
+        let cache = Cache::of(&config)?;
+        let compiled = match wasm.bytes {
+            Bytes::File(mut file) => cache.program(&mut file),
+            Bytes::Layer(layer) => cache.named(&layer.digest, || File::open(&layer.blob)),
+        };
+        let path = wasm.path;
+        let compiled = compiled.with_context(|| format!("the entrypoint {path} cannot be run"))?;
+        let entry = entry(wasm.export, &compiled.facts, &path)?;
         Ok(Self {
             binary: guest_binary()?,
             code: compiled.code,

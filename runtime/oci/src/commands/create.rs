@@ -10,10 +10,10 @@ use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::Spec;
 use tracing::warn;
 use wisp_contract::counters::PAGE;
-use wisp_entrypoint::Kind;
 
 use crate::args;
 use crate::bundle::Bundle;
+use crate::entrypoint::Program;
 use crate::hooks::{self, Moment};
 use crate::process;
 use crate::program::Guest;
@@ -101,12 +101,11 @@ fn raise(parent: Parent, spec: &Spec, claim: &Claim, record: &mut Record) -> Res
 }
 
 fn guest(bundle: &Bundle) -> Result<Guest> {
-    let entrypoint = bundle.entrypoint()?;
-    match entrypoint.kind {
-        Kind::Wasm => Guest::prepare(entrypoint, &bundle.spec),
-        Kind::Native => bail!(
+    match bundle.program()? {
+        Program::Wasm(wasm) => Guest::prepare(wasm, &bundle.spec),
+        Program::Native(path) => bail!(
             "the entrypoint {} is a native program, and this runtime's containers run Wasm; give the container to runc",
-            entrypoint.path.display()
+            path.display()
         ),
     }
 }

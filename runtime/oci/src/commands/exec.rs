@@ -8,11 +8,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::{Process, Spec, UserBuilder};
-use wisp_entrypoint::{Files, Kind};
+use wisp_entrypoint::Files;
 
 use super::create::ExitChild;
 use crate::args;
 use crate::bundle;
+use crate::entrypoint::{self, Program};
 use crate::process;
 use crate::program::Guest;
 use crate::sandbox::channel;
@@ -51,13 +52,12 @@ fn make(
     args: &args::Exec,
 ) -> Result<i32> {
     let files = Files::of_process(container.record.pid).context("the container's root")?;
-    let found = bundle::entrypoint(&files, process)?;
-    let program = match found.kind {
-        Kind::Wasm => {
-            let record = &container.record;
-            Runs::Guest(Box::new(Guest::prepare(found, spec)?), record.tree, record.preopens.clone())
+    let record = &container.record;
+    let program = match entrypoint::find(&files, process, &record.bundle, bundle::process(spec)?)? {
+        Program::Wasm(wasm) => {
+            Runs::Guest(Box::new(Guest::prepare(wasm, spec)?), record.tree, record.preopens.clone())
         }
-        Kind::Native => Runs::Native(found.path),
+        Program::Native(path) => Runs::Native(path),
     };
     let wants_report = matches!(program, Runs::Guest(..));
     let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());

@@ -1,0 +1,69 @@
+//! Finds the Wasm layers of a container's image, which containerd keeps as blobs and never unpacks.
+//!
+//! The image is found by the digest of its configuration, which containerd's CRI plugin wrote into the container's record
+//! when it made the container, and never by its name, which may be another image's by now. What is read on the way is
+//! checked against its digest.
+//!
+//! - [`containerd`]: what containerd is asked.
+//! - [`blobs`]: its content store, read as files.
+//! - [`image`]: manifests and configurations, and which of them is meant.
+
+pub mod blobs;
+pub mod containerd;
+pub mod image;
+
+use wisp_contract::artifact::{Artifact, Layer};
+
+use blobs::Blobs;
+use containerd::{Asked, Containerd};
+use image::{Candidate, Config};
+
+/// Why the layers were not found. Each is one sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// containerd does not answer, or not as it should.
+    #[error("containerd was asked for the container's image: {0}")]
+    Containerd(#[from] containerd::Error),
+    /// A blob cannot be read.
+    #[error("containerd's content store: {0}")]
+    Blob(#[from] blobs::Error),
+    /// A manifest makes no sense, or several do.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+}
+
+/// The Wasm layers of the image that container `id` was made from; `None` if it has none, or if it was not CRI that made
+/// the container: others cannot make one of an artifact.
+///
+/// # Errors
+/// [`Error`], in words for a person.
+pub async fn find(containerd: &Containerd, id: &str) -> Result<Option<Artifact>, Error> {
+    let Some(asked) = containerd.asked_image(id).await? else { return Ok(None) };
+    let blobs = Blobs::at(containerd.content_root().await?);
+    let config = Config::parse(&blobs.read(&asked.config)?.unwrap_or_default());
+    let mut candidates = Vec::new();
+    if let Some(target) = containerd.image(&asked.config.to_string()).await? {
+        candidates = blobs.candidates(&target, &asked.config)?;
+    }
+    if !config.settles(&candidates) {
+        candidates = all(containerd, &blobs, &asked).await?;
+    }
+    let found = image::pick(candidates, &config, &asked)?;
+    Ok(found.map(|image| Artifact {
+        has_files: image.has_files,
+        layers: image
+            .wasm
+            .into_iter()
+            .map(|layer| Layer { title: layer.title, blob: blobs.path(&layer.digest), digest: layer.digest })
+            .collect(),
+    }))
+}
+
+/// Every image of the node that has the configuration.
+async fn all(containerd: &Containerd, blobs: &Blobs, asked: &Asked) -> Result<Vec<Candidate>, Error> {
+    let mut candidates = Vec::new();
+    for target in containerd.images().await? {
+        candidates.extend(blobs.candidates(&target, &asked.config)?);
+    }
+    Ok(candidates)
+}
