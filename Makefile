@@ -4,7 +4,7 @@ SHELL := /bin/bash
 TRIPLE := $(shell uname -m)-unknown-linux-musl
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # The product: each is built on its own, so that what one of them needs is not linked into another.
-PROGRAMS := containerd-shim-wisp-v1 wisp-runtime wisp-guest wisp-compiler wisp
+PROGRAMS := containerd-shim-wisp-v1 wisp-runtime wisp-guest wisp-compiler wisp-artifact wisp
 BUILT := $(CARGO_TARGET_DIR)/release
 STAGE := $(CARGO_TARGET_DIR)/stage
 CARGO_FLAGS := --release --locked --target $(TRIPLE)
@@ -34,7 +34,7 @@ install: ## puts them into $(DESTDIR)$(PREFIX), by default /usr/local; run `make
 	@test -x $(BUILT)/wisp || { echo 'nothing is built yet; run `make build` first' >&2; exit 1; }
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/wisp
 	install -m 755 $(addprefix $(BUILT)/,containerd-shim-wisp-v1 wisp-runtime wisp) $(DESTDIR)$(PREFIX)/bin/
-	install -m 755 $(addprefix $(BUILT)/,wisp-guest wisp-compiler) $(DESTDIR)$(PREFIX)/libexec/wisp/
+	install -m 755 $(addprefix $(BUILT)/,wisp-guest wisp-compiler wisp-artifact) $(DESTDIR)$(PREFIX)/libexec/wisp/
 
 demo: build ## Wasm under a containerd of its own, step by step; leaves nothing behind
 	@scripts/tools.sh demo

@@ -2,8 +2,8 @@
 # tools.sh build|test|kubernetes|demo: installs from Debian what that needs and the machine lacks; one clear sentence where it cannot.
 set -euo pipefail
 
-build=(musl-tools)
-test=("${build[@]}" protobuf-compiler pkg-config gcc libc6-dev libseccomp-dev iproute2 util-linux curl openssl
+build=(musl-tools protobuf-compiler)
+test=("${build[@]}" pkg-config gcc libc6-dev libseccomp-dev iproute2 util-linux curl openssl
   clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 nodejs npm)
 kubernetes=("${test[@]}" mmdebstrap e2fsprogs patchelf openssh-client nftables)
 demo=("${build[@]}" curl util-linux iproute2)

@@ -111,6 +111,7 @@ impl Bed {
             ("wisp-runtime", &bin),
             ("wisp-guest", &libexec),
             ("wisp-compiler", &libexec),
+            ("wisp-artifact", &libexec),
         ] {
             let new = folder.join(format!("{name}.new"));
             fs::copy(site::binary(name)?, &new)?;
