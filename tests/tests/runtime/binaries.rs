@@ -11,10 +11,12 @@ pub(crate) const CASES: &[Case] = cases![Once:
     nothing_but_the_compiler_has_a_compiler,
     the_shim_and_the_runtime_have_no_wasmtime,
     nothing_that_runs_pods_has_a_registry_client,
+    only_the_program_that_finds_artifacts_speaks_grpc,
     every_binary_says_its_version,
 ];
 
-const ALL: [&str; 5] = ["containerd-shim-wisp-v1", "wisp-runtime", "wisp-guest", "wisp-compiler", "wisp"];
+const ALL: [&str; 6] =
+    ["containerd-shim-wisp-v1", "wisp-runtime", "wisp-guest", "wisp-compiler", "wisp-artifact", "wisp"];
 
 /// Whether a binary has the sources' name of a crate in the texts of its panics and errors.
 fn has(binary: &str, text: &str) -> Result<bool> {
@@ -63,8 +65,16 @@ fn nothing_that_runs_pods_has_a_registry_client() -> Outcome {
     Ok(())
 }
 
+fn only_the_program_that_finds_artifacts_speaks_grpc() -> Outcome {
+    ensure!(has("wisp-artifact", "/tonic-")?, "this test knows gRPC by a text that even its only client lacks");
+    for name in ["containerd-shim-wisp-v1", "wisp-runtime", "wisp-guest"] {
+        ensure!(!has(name, "/tonic-")?, "{name} has gRPC in it");
+    }
+    Ok(())
+}
+
 fn every_binary_says_its_version() -> Outcome {
-    for name in ["containerd-shim-wisp-v1", "wisp-runtime", "wisp"] {
+    for name in ["containerd-shim-wisp-v1", "wisp-runtime", "wisp-artifact", "wisp"] {
         let flag = if name == "containerd-shim-wisp-v1" { "-v" } else { "--version" };
         let mut command = std::process::Command::new(site::binary(name)?);
         let said = wisp_tests::process::run(command.arg(flag), wisp_tests::bed::LIMIT)?.success()?;
