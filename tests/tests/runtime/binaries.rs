@@ -66,7 +66,10 @@ fn nothing_that_runs_pods_has_a_registry_client() -> Outcome {
 }
 
 fn only_the_program_that_finds_artifacts_speaks_grpc() -> Outcome {
-    ensure!(has("wisp-artifact", "/tonic-")?, "this test knows gRPC by a text that even its only client lacks");
+    ensure!(
+        has("wisp-artifact", "/tonic-")?,
+        "this test knows gRPC by a text that even its only client lacks"
+    );
     for name in ["containerd-shim-wisp-v1", "wisp-runtime", "wisp-guest"] {
         ensure!(!has(name, "/tonic-")?, "{name} has gRPC in it");
     }
