@@ -3,6 +3,9 @@
 //! `libcgroups` does the work; this is the one place that knows it. The driver is told by the form of `cgroupsPath`
 //! (`slice:prefix:name` is systemd's), so that no option of containerd's has to be right.
 
+mod bpf;
+mod devices;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +16,7 @@ use libcgroups::common::{
 };
 pub use libcgroups::stats::{MemoryData, Stats};
 use libcgroups_nix::unistd::Pid;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 /// Where the hierarchies are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -30,6 +33,8 @@ pub struct Error {
 /// One control group.
 pub struct Cgroup {
     path: PathBuf,
+    /// Its folder, where the hierarchy is version 2.
+    unified: Option<PathBuf>,
     manager: AnyCgroupManager,
 }
 
@@ -43,14 +48,16 @@ impl Cgroup {
         let asked = cgroups_path.map_or_else(|| Path::new("/wisp").join(id), Path::to_path_buf);
         let systemd = is_systemd_form(&asked);
         let v1 = !matches!(get_cgroup_setup(), Ok(CgroupSetup::Unified));
-        let path = if systemd && v1 { expand(&asked) } else { asked };
+        let expanded = if systemd { expand(&asked) } else { asked.clone() };
+        let unified = (!v1).then(|| below(Path::new(ROOT), &expanded));
+        let path = if v1 { expanded } else { asked };
         let manager = create_cgroup_manager(CgroupConfig {
             cgroup_path: path.clone(),
             systemd_cgroup: systemd && !v1,
             container_name: id.to_owned(),
         })
         .map_err(|error| failure(&path, error))?;
-        Ok(Self { path, manager })
+        Ok(Self { path, unified, manager })
     }
 
     /// Moves a process into the group, which is made if it is not there.
@@ -74,6 +81,23 @@ impl Cgroup {
                 freezer_state: None,
             })
             .map_err(|error| failure(&self.path, error))
+    }
+
+    /// Holds the group to device rules, on a version 2 hierarchy; on version 1, [`Cgroup::apply`] has done so. This is for the
+    /// group's beginning: rules that were set are not taken back.
+    ///
+    /// # Errors
+    /// For a rule that makes no sense, or a kernel that does not take the program that the rules are.
+    pub fn hold_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
+        let Some(folder) = &self.unified else { return Ok(()) };
+        let error = |why| Error { path: self.path.display().to_string(), why };
+        let rules = devices::Rules::of(rules).map_err(error)?;
+        rules.program().attach(folder).map_err(|why| {
+            error(format!(
+                "the device rules cannot be put in force: {why}; they need a kernel with CONFIG_CGROUP_BPF and a root that \
+                 may use bpf(2)"
+            ))
+        })
     }
 
     /// Stops every process of the group, or lets them go on.
@@ -128,8 +152,13 @@ pub fn is_frozen(pid: i32) -> io::Result<bool> {
     }))
 }
 
+/// A group's folder in a hierarchy.
+fn below(hierarchy: &Path, group: &Path) -> PathBuf {
+    hierarchy.join(group.strip_prefix("/").unwrap_or(group))
+}
+
 fn says(hierarchy: PathBuf, group: &str, file: &str, value: &str) -> bool {
-    let path = hierarchy.join(group.trim_start_matches('/')).join(file);
+    let path = below(&hierarchy, Path::new(group)).join(file);
     fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
 }
 

@@ -80,9 +80,12 @@ fn raise(parent: Parent, spec: &Spec, claim: &Claim, record: &mut Record) -> Res
     claim.note(record, spec)?;
     let cgroup = state::cgroup(&record.id, spec)?;
     cgroup.add(pid)?;
-    if let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    if let Some(resources) = resources {
         cgroup.apply(resources)?;
     }
+    cgroup
+        .hold_devices(resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default())?;
     score(pid, spec);
     parent.go()?;
     while let Some(said) = parent.hear()? {

@@ -26,7 +26,7 @@ const USEFUL_TO_WASM: [Cap; 7] = [
 pub enum Program {
     /// A guest, whose capabilities are bounded by what Wasm can make use of.
     Wasm,
-    /// A native program, with the spec's capabilities but `MKNOD`: version 2 cgroups do not bound devices here.
+    /// A native program, with the spec's capabilities.
     Native,
 }
 
@@ -99,7 +99,7 @@ impl Sets {
     fn of(capabilities: Option<&LinuxCapabilities>, program: Program) -> Self {
         let bound: CapSet = match program {
             Program::Wasm => USEFUL_TO_WASM.into_iter().collect(),
-            Program::Native => !CapSet::empty() - [Cap::MKNOD].into_iter().collect(),
+            Program::Native => !CapSet::empty(),
         };
         let set = |asked: fn(&LinuxCapabilities) -> &Option<HashSet<Capability>>| {
             let asked = capabilities.and_then(|capabilities| asked(capabilities).as_ref());
@@ -164,9 +164,9 @@ mod tests {
     }
 
     #[test]
-    fn a_native_program_gets_what_the_spec_gives_but_makes_no_devices() {
+    fn a_native_program_gets_what_the_spec_gives() {
         let sets = Sets::of(Some(&capabilities()), Program::Native);
         assert!(sets.bounding.has(Cap::SYS_ADMIN) && sets.effective.has(Cap::KILL));
-        assert!(!sets.bounding.has(Cap::MKNOD));
+        assert!(sets.bounding.has(Cap::MKNOD));
     }
 }
