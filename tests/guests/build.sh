@@ -3,6 +3,7 @@
 #
 #   rust-0.1.wasm rust-0.2.wasm rust-0.3.wasm   commands by WASI version       c.wasm go.wasm   commands of WASI 0.1
 #   http-0.2.wasm http-0.3.wasm http-js.wasm    services on wasi:http          native           rust-0.2's source for Linux
+#   pause                                       a pod's native holder
 #
 #   build.sh [rust|c|go|js]…     all of them without an argument
 set -euo pipefail
@@ -40,6 +41,10 @@ c() {
   clang-14 --target=wasm32-wasi -Os -Wall -Wextra -o "$out/c.wasm.new" "$here/c/hello.c"
   put "$out/c.wasm.new" c.wasm
   rm "$out/c.wasm.new"
+  need musl-gcc musl-tools
+  musl-gcc -static -s -Os -Wall -Wextra -o "$out/pause.new" "$here/c/pause.c"
+  put "$out/pause.new" pause
+  rm "$out/pause.new"
 }
 
 go_() {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
-use std::{env, panic, thread};
+use std::{panic, thread};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -20,7 +20,7 @@ use crate::image::Image;
 use crate::memo::Memo;
 use crate::process::{self, Finished};
 use crate::space::{Cache, Space};
-use crate::{leaks, site};
+use crate::{cri, leaks, site, task};
 
 /// The image that holds every guest, each under `/` with its file's name.
 pub const GUESTS: &str = "wisp.test/guests:1";
@@ -36,6 +36,8 @@ pub struct Options {
     pub config: Option<String>,
     /// Whether there is no runc on the node.
     pub without_runc: bool,
+    /// Whether its containerd has the CRI plugin, and its space a network for pods.
+    pub cri: bool,
 }
 
 /// A containerd that runs.
@@ -43,13 +45,16 @@ pub struct Options {
 pub struct Bed {
     /// Its version, for messages: where it was upgraded, that of the start.
     pub version: &'static str,
-    /// The containerd namespace that its containers are in.
+    /// What everything of it is marked with: control groups and processes.
+    pub name: String,
+    /// The containerd namespace that its containers are in: its name, or `k8s.io` where CRI makes them.
     pub namespace: String,
     /// The private namespaces that it runs in.
     pub space: Space,
     /// The folder of its root, state, socket and logs.
     pub folder: PathBuf,
     runc: bool,
+    cri: bool,
     daemon: Mutex<Option<(Child, &'static str)>>,
     events: OnceLock<Events>,
     images: Memo<()>,
@@ -78,12 +83,15 @@ impl Bed {
             .cache
             .map_or_else(|| Ok::<_, anyhow::Error>(Cache::Folder(site::run_folder()?.join("cache"))), Ok)?;
         fs::create_dir_all(folder.join("logs"))?;
+        let name = format!("{}-{name}", site::run_name());
         let bed = Arc::new(Self {
             version,
-            namespace: format!("{}-{name}", site::run_name()),
+            namespace: if options.cri { cri::NAMESPACE.to_owned() } else { name.clone() },
+            name,
             space: Space::new(cache, options.config)?,
             folder,
             runc: !options.without_runc,
+            cri: options.cri,
             daemon: Mutex::new(None),
             events: OnceLock::new(),
             images: Memo::new(),
@@ -103,7 +111,7 @@ impl Bed {
         let (bin, libexec) = (self.folder.join("wisp/bin"), self.folder.join("wisp/libexec/wisp"));
         fs::create_dir_all(&bin)?;
         fs::create_dir_all(&libexec)?;
-        if env::var_os("WISP_TESTS_WITHOUT_WISP").is_some() {
+        if task::without_wisp() {
             return Ok(());
         }
         for (name, folder) in [
@@ -126,11 +134,11 @@ impl Bed {
     /// Where it is missing, or answers nothing for half a minute.
     pub fn launch(&self, version: &'static str) -> Result<()> {
         let config = self.folder.join(format!("config-{version}.toml"));
-        fs::write(&config, self.config(version))?;
+        fs::write(&config, self.config(version)?)?;
         let log = File::options().create(true).append(true).open(self.folder.join("containerd.log"))?;
         let mut command = self.space.command(site::server(version, "containerd")?);
         command.arg("--config").arg(&config).env("PATH", self.path(version)?);
-        command.env("WISP_TESTS_BED", &self.namespace);
+        command.env("WISP_TESTS_BED", &self.name);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = process::spawn_lasting(command).context("starting containerd")?;
         let start = Instant::now();
@@ -169,19 +177,18 @@ impl Bed {
         lock(&self.daemon).as_ref().map(|(child, _)| child.id()).context("containerd is not running")
     }
 
-    fn config(&self, version: &str) -> String {
-        let cri = match version {
-            "1.6" | "1.7" => r#""io.containerd.grpc.v1.cri""#,
-            _ => {
-                r#""io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime""#
-            }
-        };
+    fn config(&self, version: &str) -> Result<String> {
         let folder = self.folder.display();
-        format!(
-            "version = 2\nroot = \"{folder}/root\"\nstate = \"{folder}/state\"\ndisabled_plugins = [{cri}]\n\
+        let common = format!(
+            "root = \"{folder}/root\"\nstate = \"{folder}/state\"\n\
              [grpc]\naddress = \"{}\"\n[debug]\nlevel = \"debug\"\n",
             self.socket().display()
-        )
+        );
+        Ok(if self.cri {
+            cri::config::with_cri(version, &self.folder, &common)?
+        } else {
+            cri::config::without_cri(version, &common)
+        })
     }
 
     /// The `PATH` of containerd: Wisp, then its own version's programs, then the machine's.
@@ -202,7 +209,8 @@ impl Bed {
         Ok(format!("{}:{}{machine}", self.folder.join("wisp/bin").display(), own.display()))
     }
 
-    fn socket(&self) -> PathBuf {
+    /// The socket of its containerd.
+    pub(crate) fn socket(&self) -> PathBuf {
         // Short: a socket's path may have 107 characters.
         self.folder.join("c.sock")
     }
@@ -311,7 +319,7 @@ impl Bed {
                 let _ = child.wait();
             }
         }
-        leaks::sweep(&self.namespace, &self.folder);
+        leaks::sweep(&self.name, &self.folder);
     }
 }
 
@@ -338,14 +346,14 @@ pub fn end_all() {
     }
 }
 
-/// The bed of a version that cases share, started when first asked for.
+/// The bed of a name that cases share, started when first asked for.
 ///
 /// # Errors
 /// Why it could not be started, each time.
-pub fn shared(version: &'static str) -> Result<Arc<Bed>> {
+pub fn shared(name: &str, start: impl FnOnce() -> Result<Arc<Bed>>) -> Result<Arc<Bed>> {
     static SHARED: Memo<Arc<Bed>> = Memo::new();
-    SHARED.get(version, || {
-        let bed = Bed::start(version)?;
+    SHARED.get(name, || {
+        let bed = start()?;
         for (thread, known) in &mut *lock(&ALL) {
             if Arc::ptr_eq(known, &bed) {
                 *thread = None;

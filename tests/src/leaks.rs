@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -25,23 +25,25 @@ impl Inventory {
     pub fn of(bed: &Bed) -> Result<Self> {
         let daemon = bed.pid()?;
         let mut lines = BTreeSet::new();
-        for process in processes(&bed.namespace) {
+        for process in processes(&bed.name) {
             if process.pid != daemon.cast_signed() {
                 lines.insert(format!("process {} {}", process.pid, process.command));
             }
         }
-        let state = bed.folder.join("state");
+        let (state, records) = (bed.folder.join("state"), bed.folder.join("root/io.containerd.grpc.v1.cri"));
         let once =
             format!("file d {}", state.join("io.containerd.runtime.v2.task").join(&bed.namespace).display());
         lines.extend(bed.space.inside(move || {
             let mut lines = mounts()?;
             lines.extend(files(Path::new("/run"), "file").into_iter().filter(|line| deep(line)));
             lines.extend(files(&state, "file").into_iter().filter(|line| *line != once));
+            // Of pods: what CRI keeps of them, and who has which address.
+            lines.extend(files(&records, "file"));
+            lines.extend(files(Path::new("/var/lib/cni"), "file"));
             Ok(lines)
         })?);
-        lines.extend(
-            control_groups(&bed.namespace).iter().map(|path| format!("control group {}", path.display())),
-        );
+        lines
+            .extend(control_groups(&bed.name).iter().map(|path| format!("control group {}", path.display())));
         Ok(Self(lines))
     }
 
@@ -159,6 +161,35 @@ fn collect_folders(folder: &Path, found: &mut Vec<PathBuf>) {
             found.push(entry.path());
         }
     }
+}
+
+/// Removes a control group on each hierarchy, as whoever made it for a pod does; one that is not empty stays.
+pub fn remove_empty_groups(path: &str) {
+    let Some(path) = path.strip_prefix('/').filter(|path| !path.is_empty()) else { return };
+    let hierarchies =
+        fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        let _ = fs::remove_dir(hierarchy.join(path));
+    }
+}
+
+/// The control group of a process on hierarchy `controller`, or on the one hierarchy of version 2.
+///
+/// # Errors
+/// Where it has ended, or there is no such hierarchy.
+pub fn group_of(pid: u32, controller: &str) -> Result<PathBuf> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let path = |wanted: &str| {
+        groups.lines().find_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(":/")?;
+            controllers.split(',').any(|one| one == wanted).then_some(path)
+        })
+    };
+    let root = Path::new("/sys/fs/cgroup");
+    if let Some(path) = path(controller) {
+        return Ok(root.join(controller).join(path));
+    }
+    Ok(root.join(path("").context("no such hierarchy")?))
 }
 
 /// The parent of a process.

@@ -4,6 +4,7 @@
 //! - [`image`]: OCI images, made here and imported by `ctr`.
 //! - [`space`]: private namespaces, so that a test's servers see neither the machine's network nor its `/run`.
 //! - [`bed`]: one containerd in a space; [`task`]: one container under it; [`client`] and [`events`]: its API.
+//! - [`cri`]: pods, as a kubelet makes them.
 //! - [`bundle`]: an OCI bundle and `wisp-runtime` as a command line.
 //! - [`net`]: clients and servers inside a space.
 //! - [`leaks`]: what is left on the machine.
@@ -13,6 +14,7 @@
 pub mod bed;
 pub mod bundle;
 pub mod client;
+pub mod cri;
 pub mod events;
 pub mod image;
 pub mod leaks;

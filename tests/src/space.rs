@@ -1,5 +1,5 @@
-//! Private namespaces: a network with nothing but a loopback, and mounts in which `/run`, `/etc/wisp` and `/var/cache/wisp` are
-//! the test's own. What is made inside disappears with its last process.
+//! Private namespaces: a network with nothing but a loopback, and mounts in which `/run`, `/etc/wisp`, `/var/cache/wisp` and
+//! `/var/lib/cni` are the test's own. What is made inside disappears with its last process.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -35,8 +35,8 @@ impl Space {
     /// # Errors
     /// Those of the kernel, where the process may not make namespaces.
     pub fn new(cache: Cache, config: Option<String>) -> Result<Self> {
-        // Two folders are mount points and must exist on the machine; they stay, empty.
-        for folder in ["/etc/wisp", "/var/cache/wisp"] {
+        // These are mount points and must exist on the machine; they stay, empty.
+        for folder in ["/etc/wisp", "/var/cache/wisp", "/var/lib/cni"] {
             fs::create_dir_all(folder).with_context(|| format!("making {folder}"))?;
         }
         on_thread(move || {
@@ -44,6 +44,7 @@ impl Space {
             mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
             tmpfs("/run", MsFlags::empty(), "mode=755")?;
             tmpfs("/etc/wisp", MsFlags::empty(), "mode=755")?;
+            tmpfs("/var/lib/cni", MsFlags::empty(), "mode=755")?;
             if let Some(config) = config {
                 fs::write("/etc/wisp/config.toml", config)?;
             }

@@ -8,6 +8,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::bed::{self, Bed, lock};
+use crate::cri::node::{Node, Variant};
 use crate::leaks::{self, Inventory};
 use crate::{Outcome, site};
 
@@ -18,6 +19,10 @@ pub enum Case {
     Shared(&'static str, fn(&Bed) -> Outcome),
     /// On each version, in beds that it starts itself.
     Own(&'static str, fn(&'static str) -> Outcome),
+    /// Under each handler of a containerd with CRI, beside other cases.
+    Pods(&'static str, fn(&Node) -> Outcome),
+    /// Under each handler, on nodes that it starts itself.
+    OwnPods(&'static str, fn(Variant) -> Outcome),
     /// Once.
     Once(&'static str, fn() -> Outcome),
 }
@@ -67,6 +72,20 @@ fn trials(case: Case) -> Vec<Trial> {
             .iter()
             .map(|&version| Trial::test(named(version, name), move || failed(with_own_beds(|| run(version)))))
             .collect(),
+        Case::Pods(name, run) => Variant::all()
+            .into_iter()
+            .map(|variant| {
+                let run = move || failed(shared_node(variant).and_then(|node| run(&node)));
+                Trial::test(named(&variant.name(), name), run)
+            })
+            .collect(),
+        Case::OwnPods(name, run) => Variant::all()
+            .into_iter()
+            .map(|variant| {
+                let run = move || failed(with_own_beds(|| run(variant)));
+                Trial::test(named(&variant.name(), name), run)
+            })
+            .collect(),
         Case::Shared(name, run) => site::VERSIONS
             .iter()
             .map(|&version| {
@@ -92,13 +111,29 @@ fn with_own_beds(run: impl FnOnce() -> Outcome) -> Outcome {
 static BEFORE: Mutex<Vec<(Arc<Bed>, Inventory)>> = Mutex::new(Vec::new());
 
 fn shared(version: &'static str) -> Result<Arc<Bed>> {
-    let bed = bed::shared(version)?;
-    let mut before = lock(&BEFORE);
-    if !before.iter().any(|(known, _)| Arc::ptr_eq(known, &bed)) {
-        bed.import_guests()?;
-        before.push((Arc::clone(&bed), Inventory::of(&bed)?));
-    }
+    let bed = bed::shared(version, || Bed::start(version))?;
+    look_before(&bed, || bed.import_guests().map(drop))?;
     Ok(bed)
+}
+
+fn shared_node(variant: Variant) -> Result<Node> {
+    let node = Node::shared(variant)?;
+    // The first pod makes what stays: the bridge, and the folders of networks.
+    look_before(&node.bed, || {
+        let runc = node.under_runc()?;
+        runc.pod().run()?.container(&["/native"]).run().map(drop)
+    })?;
+    Ok(node)
+}
+
+/// Notes what a bed holds once it is `prepared`; whoever comes second waits for the first.
+fn look_before(bed: &Arc<Bed>, prepare: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut before = lock(&BEFORE);
+    if !before.iter().any(|(known, _)| Arc::ptr_eq(known, bed)) {
+        prepare()?;
+        before.push((Arc::clone(bed), Inventory::of(bed)?));
+    }
+    Ok(())
 }
 
 fn leak_trials() -> Vec<Trial> {

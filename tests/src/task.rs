@@ -23,7 +23,13 @@ pub const RUNC: &str = "io.containerd.runc.v2";
 
 /// Wisp; or runc, for those who test the tests.
 fn tested() -> &'static str {
-    if std::env::var_os("WISP_TESTS_WITHOUT_WISP").is_some() { RUNC } else { WISP }
+    if without_wisp() { RUNC } else { WISP }
+}
+
+/// Whether runc stands in for Wisp.
+#[must_use]
+pub fn without_wisp() -> bool {
+    std::env::var_os("WISP_TESTS_WITHOUT_WISP").is_some()
 }
 
 /// What is to be run.

@@ -273,7 +273,7 @@ fn errors_have_the_codes_of_runcs_shim(bed: &Bed) -> Outcome {
 
 fn the_containers_of_a_pod_share_one_shim(bed: &Bed) -> Outcome {
     let shims = || -> BTreeSet<i32> {
-        let all = leaks::processes(&bed.namespace).into_iter();
+        let all = leaks::processes(&bed.name).into_iter();
         all.filter(|process| process.command.contains("containerd-shim-wisp-v1"))
             .map(|process| process.pid)
             .collect()
