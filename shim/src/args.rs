@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use crate::sandbox::HOLD;
+
 /// What the process was started for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
@@ -13,6 +15,8 @@ pub(crate) enum Action {
     Start,
     /// Clean up what is left of a container whose task is gone.
     Delete,
+    /// Hold a pod's namespaces; the shim runs this itself.
+    Hold,
     /// `-info`: describe the runtime.
     Info,
     /// `-v`: print the version.
@@ -75,6 +79,7 @@ fn action(name: &str) -> Result<Action, String> {
     match name {
         "start" => Ok(Action::Start),
         "delete" => Ok(Action::Delete),
+        HOLD => Ok(Action::Hold),
         "" => Ok(Action::Serve),
         other => Err(format!("unknown action {other:?}; a shim knows start and delete")),
     }

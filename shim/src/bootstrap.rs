@@ -2,7 +2,7 @@
 //!
 //! containerd 2.3 and later send `BootstrapParams` on stdin and are answered in kind. Earlier ones send the runtime's
 //! options, and are answered with the bare address, which each of them understands (1.7 refuses a JSON answer of version
-//! 3, 1.6 any JSON).
+//! 3, 1.6 any JSON); but for a sandbox with JSON, which those that have sandboxes (2.0 to 2.2) need to hear of version 3.
 
 use std::fs;
 use std::io::{self, Read};
@@ -20,11 +20,17 @@ use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult, Ex
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use rustix::thread::{CoreSchedulingScope, create_core_scheduling_cookie};
+use serde_json::json;
 
 /// Where shims' sockets are, unless containerd says otherwise.
 const SOCKETS: &str = "/run/containerd/s";
 /// Annotations whose value groups containers in one shim, in the order in which they count.
 const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];
+/// The folder of sandboxes' bundles.
+const SANDBOXES: &str = "io.containerd.sandbox.controller.v1.shim";
+/// The version of the Task service, which is also that of shims that know sandboxes.
+const VERSION: i32 = 3;
+const PROTOCOL: &str = "ttrpc";
 /// The most that is read of stdin.
 const MAX_INPUT: u64 = 10 << 20;
 
@@ -81,7 +87,9 @@ pub(crate) fn start(args: &Args) -> anyhow::Result<Vec<u8>> {
     io::stdin().take(MAX_INPUT).read_to_end(&mut input).context("reading what containerd sent on stdin")?;
     let request = Request::read(args, &input);
     let bundle = std::env::current_dir().context("finding the bundle, which is the working directory")?;
-    let spec = Spec::read(&bundle)?;
+    let sandbox = is_sandbox(&bundle);
+    // A sandbox has no OCI configuration.
+    let spec = if sandbox { Spec::default() } else { Spec::read(&bundle)? };
     let group = GROUPS.iter().find_map(|name| spec.annotations.get(*name)).unwrap_or(&args.id);
     let folder = request.socket_dir.as_deref().unwrap_or(Path::new(SOCKETS));
     let path = socket::path(folder, &request.address, &args.namespace, group);
@@ -96,16 +104,28 @@ pub(crate) fn start(args: &Args) -> anyhow::Result<Vec<u8>> {
     }
     bundle::write(&bundle.join(ADDRESS_FILE), address.as_bytes())
         .context("writing the shim's address into the bundle")?;
-    if !request.bootstrap {
-        return Ok(address.into_bytes());
+    match request.bootstrap {
+        true => Ok(result(address)?.write_to_bytes()?),
+        false if sandbox => Ok(serde_json::to_vec(&json!({
+            "version": VERSION, "address": address, "protocol": PROTOCOL,
+        }))?),
+        false => Ok(address.into_bytes()),
     }
-    Ok(result(address)?.write_to_bytes()?)
+}
+
+/// Whether the bundle is one of a sandbox: containerd keeps these apart, as `FOLDER/NAMESPACE/ID`.
+fn is_sandbox(bundle: &Path) -> bool {
+    bundle.ancestors().nth(2).is_some_and(|folder| folder.ends_with(SANDBOXES))
 }
 
 /// The answer in kind: Task service version 3 over ttrpc.
 fn result(address: String) -> anyhow::Result<BootstrapResult> {
-    let mut result =
-        BootstrapResult { version: 3, address, protocol: "ttrpc".to_owned(), ..BootstrapResult::default() };
+    let mut result = BootstrapResult {
+        version: VERSION,
+        address,
+        protocol: PROTOCOL.to_owned(),
+        ..BootstrapResult::default()
+    };
     // That the shim performs no mounts in place of containerd's mount manager. Unsaid, containerd runs `-info` to ask.
     let none = Any { type_url: "containerd.types.MountCapabilities".to_owned(), ..Any::default() };
     let extension = Extension { value: MessageField::some(none), ..Extension::default() };
@@ -196,6 +216,14 @@ mod tests {
 
         let other = BootstrapParams { instance_id: "other".into(), ..params };
         assert!(!Request::read(&args(), &other.write_to_bytes().unwrap()).bootstrap);
+    }
+
+    #[test]
+    fn a_sandbox_is_known_by_the_folder_of_its_bundle() {
+        let state = Path::new("/run/containerd");
+        assert!(is_sandbox(&state.join(SANDBOXES).join("k8s.io/pod")));
+        assert!(!is_sandbox(&state.join("io.containerd.runtime.v2.task/k8s.io/pod")));
+        assert!(!is_sandbox(Path::new("/")));
     }
 
     #[test]

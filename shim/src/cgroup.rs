@@ -46,6 +46,20 @@ impl Cgroup {
         })
     }
 
+    /// The cgroup at a path below the root, which may not be there.
+    pub(crate) fn named(path: &str) -> Self {
+        let mount = Path::new(MOUNT);
+        if mount.join("cgroup.controllers").exists() {
+            return Self::V2(mount.join(path));
+        }
+        let controllers = fs::read_dir(mount).into_iter().flatten().filter_map(io::Result::ok);
+        let folders = controllers.filter_map(|entry| {
+            let folder = entry.path().join(path);
+            Some((entry.file_name().into_string().ok()?, folder)).filter(|(_, folder)| folder.is_dir())
+        });
+        Self::V1(V1(folders.collect()))
+    }
+
     /// Reads a table as in `/proc/<pid>/cgroup`: lines of `hierarchy:controllers:path`.
     fn parse(table: &str, mount: &Path, unified: bool) -> Option<Self> {
         let lines = table.lines().filter_map(|line| {

@@ -17,6 +17,7 @@ use containerd_shim_protos::protobuf::{Message, MessageField};
 use crate::args::Args;
 use crate::bundle::{ADDRESS_FILE, ExitRecord, LOG_FILE, PID_FILE, RuntimeRecord, read_pid};
 use crate::mount;
+use crate::sandbox::PodFiles;
 use crate::socket;
 use crate::timestamp;
 
@@ -31,18 +32,9 @@ const KILLED: u32 = 128 + 9;
 /// The bundle cannot be told.
 pub(crate) fn delete(args: &Args) -> anyhow::Result<Vec<u8>> {
     let bundle = bundle_of(args)?;
+    delete_pod(&PodFiles::of(&args.namespace, &args.id));
     let pid = read_pid(&bundle.join(PID_FILE)).unwrap_or_default().cast_unsigned();
-    match RuntimeRecord::read(&bundle) {
-        Ok(None) => {}
-        Ok(Some(record)) => match delete_container(&record, &bundle, &args.id) {
-            Ok(()) => RuntimeRecord::remove(&bundle),
-            Err(error) => warn(&format!("the container was not deleted: {error:#}")),
-        },
-        Err(error) => warn(&format!("it is not known which runtime had the container: {error}")),
-    }
-    if let Err(error) = mount::unmount_all(&bundle.join("rootfs")) {
-        warn(&format!("the root file system stays mounted: {error}"));
-    }
+    delete_container(&bundle, &args.id);
     remove_dead_socket(&bundle);
     Ok(answer(ExitRecord::read(&bundle), pid).write_to_bytes()?)
 }
@@ -69,7 +61,36 @@ fn answer(exit: Option<ExitRecord>, pid: u32) -> DeleteResponse {
     }
 }
 
-fn delete_container(record: &RuntimeRecord, bundle: &Path, id: &str) -> anyhow::Result<()> {
+/// Removes what a shim that was a pod's sandbox has left: in the end of an ordinary pod, nothing. containerd before 2.3 does
+/// not ask for the containers of a killed one.
+fn delete_pod(files: &PodFiles) {
+    if !files.exist() {
+        return;
+    }
+    for (id, bundle) in files.containers() {
+        delete_container(&bundle, &id);
+    }
+    if let Err(error) = files.remove() {
+        warn(&format!("the pod's files stay: {error}"));
+    }
+}
+
+/// Removes what is left of a container.
+fn delete_container(bundle: &Path, id: &str) {
+    match RuntimeRecord::read(bundle) {
+        Ok(None) => {}
+        Ok(Some(record)) => match run_delete(&record, bundle, id) {
+            Ok(()) => RuntimeRecord::remove(bundle),
+            Err(error) => warn(&format!("the container {id} was not deleted: {error:#}")),
+        },
+        Err(error) => warn(&format!("it is not known which runtime had the container {id}: {error}")),
+    }
+    if let Err(error) = mount::unmount_all(&bundle.join("rootfs")) {
+        warn(&format!("the root file system of {id} stays mounted: {error}"));
+    }
+}
+
+fn run_delete(record: &RuntimeRecord, bundle: &Path, id: &str) -> anyhow::Result<()> {
     let mut command = Command::new(&record.program);
     command
         .arg("--root")

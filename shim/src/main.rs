@@ -2,6 +2,7 @@
 //! containerd's `core/runtime/v2/README.md` for the protocol.
 
 mod args;
+mod artifact;
 mod bootstrap;
 mod bundle;
 mod cgroup;
@@ -10,6 +11,7 @@ mod entrypoint;
 mod error;
 mod info;
 mod io;
+mod life;
 mod logging;
 mod mount;
 mod oom;
@@ -17,6 +19,7 @@ mod options;
 mod publisher;
 mod reaper;
 mod runtime;
+mod sandbox;
 mod server;
 mod socket;
 mod spec;
@@ -54,6 +57,7 @@ fn run(args: &Args) -> anyhow::Result<Vec<u8>> {
     match args.action {
         Action::Version => Ok(info::version().into_bytes()),
         Action::Info => info::info(),
+        Action::Hold => sandbox::hold().map(|()| Vec::new()),
         _ if args.namespace.is_empty() => {
             Err(anyhow!("shim namespace cannot be empty; containerd gives it as -namespace"))
         }

@@ -1,8 +1,8 @@
 //! Mounting what containerd asks for as a container's root file system, and taking it away again.
 //!
 //! The options of `mount(2)` must fit a page, which the lower directories of an image with many layers do not, unless they
-//! are written relative to a common folder. So the thread changes its working directory for the one call; the shim has no
-//! other thread that could see it.
+//! are written relative to a common folder. So the thread changes its working directory for the one call; the shim's
+//! other thread, which shares it, uses absolute paths only.
 
 use std::ffi::CString;
 use std::io;

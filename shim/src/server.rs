@@ -1,4 +1,5 @@
-//! The shim itself: a daemon on one thread that serves containerd on the socket that `start` has made.
+//! The shim itself: a daemon that serves containerd on the socket that `start` has made, on one thread. Its other thread
+//! holds the pod's namespaces.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use containerd_shim_protos::sandbox_async::create_sandbox;
 use containerd_shim_protos::shim_async::create_task;
 use containerd_shim_protos::ttrpc::asynchronous::transport::Listener;
 use containerd_shim_protos::ttrpc::asynchronous::{Server, Service};
@@ -23,6 +25,7 @@ use crate::args::Args;
 use crate::logging;
 use crate::publisher::Publisher;
 use crate::reaper::Reaper;
+use crate::sandbox::{Leader, SandboxService, lead};
 use crate::task::{TaskService, Tasks};
 
 /// How long the last events and answers may take to reach containerd.
@@ -37,11 +40,14 @@ pub(crate) fn serve(args: &Args) -> anyhow::Result<()> {
     connect_log();
     logging::init(args.debug);
     detach()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(run(args, listener));
-    // What still runs belongs to clients that are gone.
-    runtime.shutdown_background();
-    result
+    let args = args.clone();
+    lead(move |leader| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let result = runtime.block_on(run(&args, listener, leader));
+        // What still runs belongs to clients that are gone.
+        runtime.shutdown_background();
+        result
+    })?
 }
 
 /// `start` has made the socket the stdin of this process.
@@ -86,20 +92,20 @@ fn raise_oom_score() -> io::Result<()> {
     fs::write(FILE, (inherited + 1).min(1000).to_string())
 }
 
-async fn run(args: &Args, listener: UnixListener) -> anyhow::Result<()> {
+async fn run(args: &Args, listener: UnixListener, leader: Leader) -> anyhow::Result<()> {
     let socket = listener.local_addr()?.as_pathname().map(Path::to_owned);
     let ttrpc_address = std::env::var("TTRPC_ADDRESS").unwrap_or_default();
     let reaper = Reaper::start()?;
     let publisher = Publisher::start(&ttrpc_address, &args.namespace);
-    let tasks = Tasks::new(&args.namespace, reaper, publisher.clone());
-    let mut server = services(&tasks).into_iter().fold(Server::new(), Server::register_service);
+    let tasks = Tasks::new(args, reaper, publisher.clone());
+    let mut server = services(&tasks, leader).into_iter().fold(Server::new(), Server::register_service);
     server = server.add_listener(Listener::from(tokio::net::UnixListener::from_std(listener)?));
     server.start().await?;
     debug!(id = args.id, pid = Pid::as_raw(Some(getpid())), "the shim serves");
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
-        () = tasks.ended() => {}
+        () = tasks.life().ended() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -114,12 +120,13 @@ async fn run(args: &Args, listener: UnixListener) -> anyhow::Result<()> {
 }
 
 /// Everything that is served on the socket. Services of other kinds are added here.
-fn services(tasks: &Arc<Tasks>) -> Vec<HashMap<String, Service>> {
+fn services(tasks: &Arc<Tasks>, leader: Leader) -> Vec<HashMap<String, Service>> {
     let service = || create_task(Arc::new(TaskService(tasks.clone())));
     // The generated name is version 3's; version 2 has the same messages.
     let version_2 =
         service().into_values().map(|service| ("containerd.task.v2.Task".to_owned(), service)).collect();
-    vec![service(), version_2]
+    let sandbox = create_sandbox(Arc::new(SandboxService::new(tasks.clone(), leader)));
+    vec![service(), version_2, sandbox]
 }
 
 fn remove(socket: Option<PathBuf>) {

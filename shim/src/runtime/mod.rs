@@ -238,7 +238,7 @@ impl Runtime {
 }
 
 /// Waits for a command, and ends it if it is abandoned; its status.
-async fn wait(pid: i32, exit: ExitOf, abandoned: Option<&Notify>) -> u32 {
+pub(crate) async fn wait(pid: i32, exit: ExitOf, abandoned: Option<&Notify>) -> u32 {
     let mut exit = pin!(exit.wait());
     let Some(abandoned) = abandoned else { return exit.await.status };
     tokio::select! {
@@ -252,7 +252,8 @@ async fn wait(pid: i32, exit: ExitOf, abandoned: Option<&Notify>) -> u32 {
     exit.await.status
 }
 
-fn memory_file() -> io::Result<File> {
+/// A file in memory, for what a command prints.
+pub(crate) fn memory_file() -> io::Result<File> {
     Ok(memfd_create("wisp-output", MemfdFlags::CLOEXEC)?.into())
 }
 
@@ -264,7 +265,7 @@ fn memory_file_with(bytes: &[u8]) -> io::Result<File> {
 }
 
 /// What a command printed, if anything.
-fn printed(output: &File) -> Option<String> {
+pub(crate) fn printed(output: &File) -> Option<String> {
     let len = usize::try_from(output.metadata().ok()?.len()).unwrap_or(MAX_OUTPUT).min(MAX_OUTPUT);
     let mut bytes = vec![0; len];
     output.read_exact_at(&mut bytes, 0).ok()?;

@@ -169,6 +169,16 @@ impl Container {
         })
     }
 
+    /// Kills all its processes, and waits until its first one has ended.
+    pub(super) async fn end(&self) -> Result<()> {
+        if self.init.exit().is_none() {
+            self.kill(SIGKILL, true).await?;
+            // A process that the kernel does not let go holds nobody up for ever.
+            let _ = timeout(KILLED, self.init.wait()).await;
+        }
+        Ok(())
+    }
+
     /// Freezes the container.
     pub(super) async fn pause(&self, tasks: &Tasks) -> Result<()> {
         let _step = self.init.step.lock().await;

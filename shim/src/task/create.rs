@@ -17,7 +17,7 @@ use super::container::Container;
 use super::process::Process;
 use crate::bundle::{self, RuntimeRecord};
 use crate::cgroup::Cgroup;
-use crate::entrypoint;
+use crate::entrypoint::{self, Kind};
 use crate::error::{Context, Error, Result};
 use crate::io::{ConsoleSocket, Io, Owner, Stdio};
 use crate::mount::{self, Mount};
@@ -37,6 +37,9 @@ pub(super) async fn create(
         return Err(Error::unimplemented("Wisp does not restore checkpoints"));
     }
     let bundle = PathBuf::from(&request.bundle);
+    if let Some(pod) = tasks.pod() {
+        pod.adopt(&request.id, &bundle)?;
+    }
     let (options, spec) = (Options::decode(&request.options)?, Spec::read(&bundle)?);
     let making = Making { tasks, request, bundle, options, spec, abandoned };
     let rootfs = making.mount_rootfs()?;
@@ -93,7 +96,7 @@ impl Making<'_> {
     /// Has the runtime make the container, and gathers what the shim will need of it.
     async fn container(&self) -> Result<(Arc<Container>, ExitOf)> {
         let id = &self.request.id;
-        let kind = entrypoint::kind(&self.bundle, &self.spec);
+        let kind = self.kind().await?;
         let systemd = self.options.systemd_cgroup || self.spec.has_systemd_cgroup();
         let runtime = self.tasks.runtimes.choose(kind, &self.options, systemd, &self.bundle)?;
         debug!(id, ?kind, "making a container");
@@ -128,6 +131,18 @@ impl Making<'_> {
             last_stats: Default::default(),
         };
         Ok((Arc::new(container), exit))
+    }
+
+    /// What kind of program the entrypoint is. One that is no file may be a layer of the image, which is then Wasm.
+    async fn kind(&self) -> Result<Kind> {
+        match entrypoint::kind(&self.bundle, &self.spec) {
+            Some(kind) => Ok(kind),
+            None => {
+                let id = &self.request.id;
+                self.tasks.artifacts.record(id, &self.bundle, &self.spec, self.abandoned).await?;
+                Ok(Kind::Wasm)
+            }
+        }
     }
 
     /// Makes the first process; where that fails, nothing of the container stays with the runtime.

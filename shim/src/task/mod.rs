@@ -8,19 +8,20 @@ mod service;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
-use tracing::warn;
+use tracing::debug;
 
 pub(crate) use self::service::TaskService;
 
 use self::container::Container;
+use crate::args::Args;
+use crate::artifact::Artifacts;
 use crate::error::{Error, Result};
+use crate::life::Life;
 use crate::publisher::Publisher;
 use crate::reaper::Reaper;
 use crate::runtime::Chooser;
+use crate::sandbox::Pod;
 
 /// What all tasks of a shim share.
 #[derive(Debug)]
@@ -29,14 +30,12 @@ pub(crate) struct Tasks {
     reaper: Reaper,
     publisher: Publisher,
     runtimes: Chooser,
+    artifacts: Artifacts,
     containers: Mutex<HashMap<String, Slot>>,
-    /// How many containers there are.
-    count: watch::Sender<usize>,
-    shutdown: Shutdown,
+    /// The pod, where containerd leaves it to the shim.
+    pod: Mutex<Option<Arc<Pod>>>,
+    life: Life,
 }
-
-/// How long a shim without tasks waits for one, or for the request to end.
-const ORPHANED: Duration = Duration::from_secs(60);
 
 /// A container, or the promise of one.
 #[derive(Debug, Clone)]
@@ -45,53 +44,78 @@ enum Slot {
     Made(Arc<Container>),
 }
 
-/// The end of the shim, once it has been asked for and no task is left.
-#[derive(Debug, Default)]
-struct Shutdown {
-    asked: Mutex<bool>,
-    now: Notify,
-}
-
 impl Tasks {
     /// No tasks yet.
-    pub(crate) fn new(namespace: &str, reaper: Reaper, publisher: Publisher) -> Arc<Self> {
+    pub(crate) fn new(args: &Args, reaper: Reaper, publisher: Publisher) -> Arc<Self> {
+        let namespace = &args.namespace;
         Arc::new(Self {
-            namespace: namespace.to_owned(),
+            namespace: namespace.clone(),
             runtimes: Chooser::new(namespace, reaper.clone()),
+            artifacts: Artifacts::new(&args.address, namespace, reaper.clone()),
             reaper,
             publisher,
             containers: Mutex::default(),
-            count: watch::Sender::new(0),
-            shutdown: Shutdown::default(),
+            pod: Mutex::default(),
+            life: Life::default(),
         })
     }
 
-    /// Waits until the shim is to end.
-    pub(crate) async fn ended(&self) {
-        tokio::select! {
-            () = self.shutdown.now.notified() => {}
-            () = self.orphaned() => warn!("containerd has left this shim without a task, and has not ended it"),
+    /// The containerd namespace.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The reaper of the shim's children.
+    pub(crate) fn reaper(&self) -> &Reaper {
+        &self.reaper
+    }
+
+    /// What decides when the shim ends.
+    pub(crate) fn life(&self) -> &Life {
+        &self.life
+    }
+
+    /// The pod, where containerd leaves it to the shim.
+    pub(crate) fn pod(&self) -> Option<Arc<Pod>> {
+        self.pod_slot().clone()
+    }
+
+    fn pod_slot(&self) -> MutexGuard<'_, Option<Arc<Pod>>> {
+        self.pod.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pod that all tasks will be part of.
+    ///
+    /// # Errors
+    /// There is one already.
+    pub(crate) fn set_pod(&self, pod: Pod) -> Result<()> {
+        let mut slot = self.pod_slot();
+        if let Some(there) = &*slot {
+            return Err(Error::already_exists(format!("this shim has the sandbox {} already", there.id)));
+        }
+        *slot = Some(Arc::new(pod));
+        self.life.add();
+        Ok(())
+    }
+
+    /// Forgets the pod, which has ended.
+    pub(crate) fn forget_pod(&self) {
+        if self.pod_slot().take().is_some() {
+            self.life.remove();
         }
     }
 
-    /// Waits until there has been no task for a while. containerd does not ask for the end if it was killed between
-    /// starting the shim and making a task, or if its client went away while it deleted the last one.
-    async fn orphaned(&self) {
-        let mut count = self.count.subscribe();
-        // The sender is part of `self`, so waiting does not fail.
-        while count.wait_for(|count| *count == 0).await.is_ok() {
-            if timeout(ORPHANED, count.wait_for(|count| *count > 0)).await.is_err() {
-                return;
+    /// Kills every container, and waits until each has ended.
+    pub(crate) async fn kill_all(&self) {
+        let made = |slot: &Slot| match slot {
+            Slot::Made(container) => Some(container.clone()),
+            Slot::Creating => None,
+        };
+        let containers: Vec<_> = self.containers().values().filter_map(made).collect();
+        for container in &containers {
+            if let Err(error) = container.end().await {
+                debug!(id = container.id, %error, "a container of a stopped pod was not killed");
             }
-        }
-    }
-
-    /// The shim is to end, if no task is left: containerd asks after each task, and only the last time is meant.
-    fn shut_down(&self) {
-        if self.containers().is_empty() {
-            self.shutdown.now.notify_one();
-        } else {
-            *self.shutdown.asked.lock().unwrap_or_else(PoisonError::into_inner) = true;
         }
     }
 
@@ -113,9 +137,7 @@ impl Tasks {
             return Err(Error::already_exists(format!("container {id} already exists")));
         }
         containers.insert(id.to_owned(), Slot::Creating);
-        self.count.send_replace(containers.len());
-        // Whoever asked before did not know of this one.
-        *self.shutdown.asked.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.life.add();
         Ok(())
     }
 
@@ -123,18 +145,24 @@ impl Tasks {
         self.containers().insert(container.id.clone(), Slot::Made(container));
     }
 
-    /// Forgets a container that is gone, or was never made.
+    /// Forgets a container that is gone.
     fn forget(&self, id: &str) {
-        let mut containers = self.containers();
-        containers.remove(id);
-        self.count.send_replace(containers.len());
+        if self.drop_slot(id) {
+            self.life.remove();
+        }
     }
 
     /// Forgets a container that was never made, and ends the shim if that was asked for while it was being made.
     fn give_up(&self, id: &str) {
-        self.forget(id);
-        if *self.shutdown.asked.lock().unwrap_or_else(PoisonError::into_inner) {
-            self.shut_down();
+        if self.drop_slot(id) {
+            self.life.give_up();
         }
+    }
+
+    fn drop_slot(&self, id: &str) -> bool {
+        if let Some(pod) = self.pod() {
+            pod.disown(id);
+        }
+        self.containers().remove(id).is_some()
     }
 }

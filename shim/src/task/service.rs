@@ -247,7 +247,7 @@ impl Task for TaskService {
 
     async fn shutdown(&self, _: &TtrpcContext, request: ShutdownRequest) -> ttrpc::Result<Empty> {
         debug!(id = request.id, "containerd asks the shim to end");
-        self.0.shut_down();
+        self.0.life().end();
         Ok(Empty::new())
     }
 }

@@ -1,0 +1,162 @@
+//! The pod itself, where containerd leaves it to the shim (`sandboxer = "shim"`): its namespaces and files, without a pause
+//! container. The shim of a pod that has one serves that as any other container, and none of this is used.
+
+mod config;
+mod files;
+mod hold;
+mod holder;
+mod leader;
+mod metrics;
+mod mounts;
+mod namespaces;
+mod service;
+mod sysctls;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+pub(crate) use self::files::PodFiles;
+pub(crate) use self::hold::hold;
+pub(crate) use self::holder::ACTION as HOLD;
+pub(crate) use self::leader::{Leader, lead};
+pub(crate) use self::service::SandboxService;
+
+use self::config::{Mode, PodConfig};
+use self::namespaces::{Held, Namespaces};
+use crate::error::{Context, Error, Result};
+use crate::reaper::{Exit, Reaper};
+
+/// A pod.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    /// Its id.
+    pub id: String,
+    config: PodConfig,
+    namespaces: Namespaces,
+    files: PodFiles,
+    created_at: SystemTime,
+    /// Held during each step of its life.
+    step: tokio::sync::Mutex<()>,
+    held: Mutex<Option<Arc<Held>>>,
+    exit: watch::Sender<Option<Exit>>,
+}
+
+impl Pod {
+    /// A pod of which nothing has been made yet.
+    ///
+    /// # Errors
+    /// What was asked for cannot be had.
+    fn new(namespace: &str, id: &str, config: PodConfig, network: &str) -> Result<Self> {
+        Ok(Self {
+            id: id.to_owned(),
+            namespaces: Namespaces::of(&config, network)?,
+            config,
+            files: PodFiles::of(namespace, id),
+            created_at: SystemTime::now(),
+            step: Default::default(),
+            held: Default::default(),
+            exit: Default::default(),
+        })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Arc<Held>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The process by whose namespaces containers find the pod's; none before it is started and after its end.
+    fn pid(&self) -> Option<u32> {
+        self.held().as_ref().map(|held| held.pid())
+    }
+
+    /// Makes its files and namespaces.
+    async fn start(self: &Arc<Self>, leader: &Leader, reaper: &Reaper) -> Result<u32> {
+        let _step = self.step.lock().await;
+        if self.pid().is_some() || self.exit.borrow().is_some() {
+            return Err(Error::failed_precondition(format!("sandbox {} was started before", self.id)));
+        }
+        self.files.make(&self.config)?;
+        let held = match self.namespaces.clone().hold(leader, reaper).await {
+            Ok(held) => Arc::new(held),
+            Err(error) => {
+                self.remove_files();
+                return Err(error);
+            }
+        };
+        let pid = held.pid();
+        *self.held() = Some(held.clone());
+        tokio::spawn(self.clone().follow(held));
+        Ok(pid)
+    }
+
+    /// Ends the pod when the process that holds it has ended.
+    async fn follow(self: Arc<Self>, held: Arc<Held>) {
+        let status = held.ended().await;
+        let _step = self.step.lock().await;
+        if self.pid().is_some() {
+            warn!(
+                id = self.id,
+                status, "the process that holds the pod's namespaces was ended, and with it the pod"
+            );
+            self.ended(status);
+        }
+    }
+
+    /// Lets go of everything that the pod has on the node. It may have been stopped before, or never started.
+    async fn stop(&self) {
+        let _step = self.step.lock().await;
+        let held = self.held().clone();
+        if let Some(held) = held
+            && let Err(error) = held.release().await
+        {
+            warn!(id = self.id, %error, "the pod's namespaces stay held");
+        }
+        if self.exit.borrow().is_none() {
+            self.ended(0);
+        }
+    }
+
+    fn ended(&self, status: u32) {
+        *self.held() = None;
+        self.remove_files();
+        info!(id = self.id, "the pod has ended");
+        self.exit.send_replace(Some(Exit { status, at: SystemTime::now() }));
+    }
+
+    fn remove_files(&self) {
+        if let Err(error) = self.files.remove() {
+            warn!(id = self.id, %error, "files of the pod stay");
+        }
+    }
+
+    /// Waits until it has been stopped, or has ended by itself.
+    async fn wait(&self) -> Exit {
+        let mut exits = self.exit.subscribe();
+        match exits.wait_for(Option::is_some).await.map(|exit| *exit) {
+            Ok(Some(exit)) => exit,
+            // The sender is part of `self`, so this cannot be.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Makes a container that is about to be made one of the pod's.
+    ///
+    /// # Errors
+    /// The pod does not run, or the container asks for what the pod is not to have.
+    pub(crate) fn adopt(&self, id: &str, bundle: &Path) -> Result<()> {
+        if self.pid().is_none() {
+            return Err(Error::failed_precondition(format!("the sandbox {} does not run", self.id)));
+        }
+        let not_shared = (self.config.pid() != Mode::Node).then(std::process::id);
+        mounts::add(bundle, &self.files.mounts(), not_shared)?;
+        self.files.add_container(id, bundle).context(|| "recording the container".to_owned())
+    }
+
+    /// Forgets a container that is gone, or was never made.
+    pub(crate) fn disown(&self, id: &str) {
+        self.files.remove_container(id);
+    }
+}
