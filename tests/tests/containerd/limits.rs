@@ -1,13 +1,14 @@
 //! Limits that are real, and guests that do not mean well.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::mount::MsFlags;
 use nix::sys::signal::Signal;
-use wisp_tests::bed::{Bed, LIMIT, Options};
+use wisp_tests::bed::{Bed, LIMIT, Options, eventually};
 use wisp_tests::image::Image;
-use wisp_tests::net::{curl, get};
+use wisp_tests::net::{Load, curl, get};
 use wisp_tests::space::Cache;
 use wisp_tests::suite::Case;
 use wisp_tests::task::{Container, WISP};
@@ -21,6 +22,7 @@ pub(crate) const CASES: &[Case] = cases![Shared:
     a_service_over_its_limit_goes_on,
     a_kernel_oom_kill_exits_137_after_an_oom_event,
     a_lowered_limit_reaches_the_guest,
+    a_services_threads_follow_its_quota_and_no_request_is_lost,
     a_hostile_guest_reaches_nothing,
     a_hostile_guest_reaches_nothing_through_a_proc_of_the_host,
     a_guest_of_ten_thousand_functions_runs,
@@ -90,6 +92,45 @@ fn a_lowered_limit_reaches_the_guest(bed: &Bed) -> Outcome {
     let args = ["--output", "/dev/null", "--write-out", "%{http_code}", "http://127.0.0.1:8080/alloc?100"];
     let status = curl(pid, &args)?.stdout;
     ensure!(status == "507", "answered {status}");
+    task.kill(Signal::SIGTERM)?;
+    task.wait()?.code(0)?;
+    Ok(())
+}
+
+/// Threads of a process that serve connections, beside the one that accepts them.
+fn workers(pid: u32) -> Result<usize> {
+    let mut count = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end meanwhile.
+        let name = fs::read_to_string(thread?.path().join("comm")).unwrap_or_default();
+        count += usize::from(name.starts_with("tokio-"));
+    }
+    Ok(count)
+}
+
+fn a_services_threads_follow_its_quota_and_no_request_is_lost(bed: &Bed) -> Outcome {
+    let machine = std::thread::available_parallelism()?.get();
+    ensure!(
+        machine > 1,
+        "this machine has one processor; a service that can have two threads was to be seen"
+    );
+    // A retired pool of threads stays for as long as a request may take.
+    let (task, pid) = serving(bed, "/http-0.2.wasm", &["--cpus", "1"])?;
+    ensure!(
+        workers(pid)? == 0,
+        "one processor is served by one thread, and there are {} more",
+        workers(pid)?
+    );
+    let load = Load::start(pid, 4, "/hello")?;
+    for (quota, threads) in [(200_000, 2), (100_000, 0), (200_000, 2)] {
+        let limits = serde_json::json!({"cpu": {"quota": quota, "period": 100_000}});
+        task.client()?.update(&task.id, &limits)?;
+        // Those that were replaced are still there.
+        eventually("the threads of the quota", LIMIT, || Ok((workers(pid)? >= threads).then_some(())))?;
+        std::thread::sleep(Duration::from_millis(200)); // the time in which requests might be lost
+    }
+    ensure!(load.stop()? > 4, "the service did not answer");
+    ensure!(workers(pid)? <= 4, "{} threads for two processors", workers(pid)?);
     task.kill(Signal::SIGTERM)?;
     task.wait()?.code(0)?;
     Ok(())
