@@ -5,6 +5,7 @@
 #   $WISP_BED/1.7/   containerd 1.7   \
 #   $WISP_BED/2.2/   containerd 2.2    } from the Go modules beside this script
 #   $WISP_BED/2.4/   containerd 2.4, runc and the CNI plugins
+#   $WISP_BED/registry/   Debian's docker-registry, and oras, which Debian has from 13 on
 #
 # What is there and was made from the same go.sum is left alone. Needs Go, and for runc libseccomp-dev and pkg-config.
 . "$(dirname "$0")/lib.sh"
@@ -42,6 +43,15 @@ build_1.6() {
   rm -r "$root"
 }
 
+# Both are ordinary programs, unpacked and not installed. Debian 12's C library is enough for oras.
+registry() {
+  local root=$bed/registry.new/root
+  debian_package "$root" docker-registry
+  suite_package trixie "$root" oras
+  mv "$root"/usr/bin/{docker-registry,oras} "$bed/registry.new/bin/"
+  rm -r "$root"
+}
+
 stamp() { # what VERSION is made from
   case $1 in
     1.6) . /etc/os-release && echo "$ID $VERSION_ID" ;;
@@ -59,4 +69,5 @@ lock
 for version in 1.6 1.7 2.2 2.4; do
   cached $version "$(stamp $version)" build $version
 done
+cached registry "docker-registry, oras of trixie" registry
 say "containerd 1.6, 1.7, 2.2 and 2.4 are in $bed"

@@ -36,6 +36,28 @@ cached() {
   mv "$bed/$name.new" "$bed/$name"
 }
 
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+
+# mirror: the mirror that this machine's apt uses
+mirror() {
+  awk '/^URIs:/ {print $2; exit} /^deb / {for (i = 2; i <= NF; i++) if ($i ~ /^http/) {print $i; exit}}' \
+    /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | head -n1
+}
+
+# suite_package SUITE FOLDER PACKAGE…: unpacks packages of another Debian into FOLDER, with an apt configuration of its own
+suite_package() {
+  local suite=$1 folder=$2 apt=$2/apt package; shift 2
+  mkdir -p "$apt"/lists/partial "$apt"/archives/partial
+  : >"$apt/status"
+  echo "deb [signed-by=$keyring] $(mirror) $suite main" >"$apt/sources.list"
+  local options=(-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$apt/lists"
+    -o Dir::Cache="$apt" -o Dir::State::status="$apt/status" -o Debug::NoLocking=1 -o APT::Sandbox::User=root)
+  apt-get "${options[@]}" -qq update
+  (cd "$apt/archives" && apt-get "${options[@]}" -qq download "$@")
+  for package in "$apt"/archives/*.deb; do dpkg -x "$package" "$folder"; done
+  rm -r "$apt"
+}
+
 # debian_package FOLDER PACKAGE…: downloads packages of this Debian and unpacks them into FOLDER, without installing them
 debian_package() {
   local folder=$1 package; shift

@@ -9,31 +9,10 @@
 . "$(dirname "$0")/lib.sh"
 
 new=$bed/node.new
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 packages=systemd,systemd-sysv,udev,dbus,openssh-server,iproute2,iptables,nftables,kmod,procps,curl,ca-certificates,util-linux-extra,libseccomp2
 
-# The mirror that this machine's apt uses.
-mirror() {
-  awk '/^URIs:/ {print $2; exit} /^deb / {for (i = 2; i <= NF; i++) if ($i ~ /^http/) {print $i; exit}}' \
-    /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | head -n1
-}
-
-# sid PACKAGE…: unpacks packages of sid into $new/sid, with an apt configuration of its own
-sid() {
-  local apt=$new/apt package
-  mkdir -p "$apt"/lists/partial "$apt"/archives/partial "$new/sid"
-  : >"$apt/status"
-  echo "deb [signed-by=$keyring] $(mirror) sid main" >"$apt/sources.list"
-  local options=(-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$apt/lists"
-    -o Dir::Cache="$apt" -o Dir::State::status="$apt/status" -o Debug::NoLocking=1 -o APT::Sandbox::User=root)
-  apt-get "${options[@]}" -qq update
-  (cd "$apt/archives" && apt-get "${options[@]}" -qq download "$@")
-  for package in "$apt"/archives/*.deb; do dpkg -x "$package" "$new/sid"; done
-  rm -r "$apt"
-}
-
 kernel() {
-  sid user-mode-linux libc6
+  suite_package sid "$new/sid" user-mode-linux libc6
   mkdir "$new/lib"
   cp -a "$new"/sid/usr/lib/x86_64-linux-gnu/*.so* "$new/lib/"
   cp "$new/sid/usr/bin/linux.uml" "$new/linux"
