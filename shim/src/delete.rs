@@ -61,21 +61,20 @@ fn answer(exit: Option<ExitRecord>, pid: u32) -> DeleteResponse {
     }
 }
 
-/// Removes what a shim that was a pod's sandbox has left: in the end of an ordinary pod, nothing. containerd before 2.3 does
-/// not ask for the containers of a killed one.
+/// Removes what a shim that was a pod's sandbox has left: at the end of an ordinary pod, nothing.
 fn delete_pod(files: &PodFiles) {
     if !files.exist() {
         return;
     }
-    for (id, bundle) in files.containers() {
-        delete_container(&bundle, &id);
+    for (id, folder) in files.containers() {
+        delete_container(&folder, &id);
     }
     if let Err(error) = files.remove() {
         warn(&format!("the pod's files stay: {error}"));
     }
 }
 
-/// Removes what is left of a container.
+/// Removes what is left of a container. `bundle` is its bundle, or another folder with the record of its runtime.
 fn delete_container(bundle: &Path, id: &str) {
     match RuntimeRecord::read(bundle) {
         Ok(None) => {}

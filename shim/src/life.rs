@@ -93,7 +93,8 @@ mod tests {
     #[tokio::test]
     async fn a_request_to_end_is_meant_only_when_nothing_is_left() {
         let life = Life::default();
-        (life.add(), life.add());
+        life.add();
+        life.add();
         life.remove();
         life.end();
         assert!(!has_ended(&life).await, "the sandbox is still there");

@@ -1,18 +1,19 @@
 //! The files that all containers of a pod see: `/etc/hostname`, `/etc/hosts`, `/etc/resolv.conf`, and the memory file system
 //! on `/dev/shm`. Where there is a pause container containerd makes them; where there is none it leaves them to the shim.
 //!
-//! They are in a folder of the pod's own, as is a link to the bundle of each container, so that `delete` finds all that a
-//! killed shim has left.
+//! They are in a folder of the pod's own. So is the record of each container's runtime, so that `delete` finds all that a
+//! killed shim has left: containerd before 2.3 removes the containers' bundles and asks for the sandbox's only.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, mount};
 
 use super::config::{Dns, Mode, PodConfig};
 use super::mounts::PodMount;
+use crate::bundle::RuntimeRecord;
 use crate::error::{Context, Error, Result};
 use crate::mount::unmount_all;
 
@@ -84,27 +85,26 @@ impl PodFiles {
         mounts
     }
 
-    /// Remembers the bundle of a container.
-    pub(crate) fn add_container(&self, id: &str, bundle: &Path) -> io::Result<()> {
-        match symlink(bundle, self.0.join(CONTAINERS).join(id)) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
-        }
+    /// Remembers which runtime has a container.
+    ///
+    /// # Errors
+    /// Those of writing it.
+    pub(crate) fn add_container(&self, id: &str, runtime: &RuntimeRecord) -> io::Result<()> {
+        let folder = self.0.join(CONTAINERS).join(id);
+        DirBuilder::new().recursive(true).mode(0o711).create(&folder)?;
+        runtime.write(&folder)
     }
 
     /// Forgets a container.
     pub(crate) fn remove_container(&self, id: &str) {
-        // It goes with the folder anyway.
-        let _ = fs::remove_file(self.0.join(CONTAINERS).join(id));
+        // It goes with the pod's folder anyway.
+        let _ = fs::remove_dir_all(self.0.join(CONTAINERS).join(id));
     }
 
-    /// The containers that have not been forgotten: their ids and bundles.
+    /// The containers that have not been forgotten: their ids, and folders with the record of their runtime.
     pub(crate) fn containers(&self) -> Vec<(String, PathBuf)> {
         let entries = fs::read_dir(self.0.join(CONTAINERS)).into_iter().flatten().filter_map(io::Result::ok);
-        let named = entries.filter_map(|entry| {
-            Some((entry.file_name().into_string().ok()?, fs::read_link(entry.path()).ok()?))
-        });
-        named.collect()
+        entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path()))).collect()
     }
 
     /// Removes all of it. That nothing is there is no error.
@@ -174,9 +174,13 @@ mod tests {
         let config = config(Mode::Node, Mode::Container, Mode::Node, &[]);
         assert!(files.containers().is_empty() && !files.exist());
         files.make(&config).unwrap();
-        files.add_container("c", Path::new("/bundle")).unwrap();
-        files.add_container("c", Path::new("/bundle")).unwrap();
-        assert_eq!(files.containers(), [("c".to_owned(), PathBuf::from("/bundle"))]);
+        let record = RuntimeRecord { program: "/rt".into(), root: "/state".into(), systemd_cgroup: false };
+        files.add_container("c", &record).unwrap();
+        files.add_container("d", &record).unwrap();
+        files.remove_container("d");
+        let containers = files.containers();
+        assert_eq!((containers.len(), containers[0].0.as_str()), (1, "c"));
+        assert_eq!(RuntimeRecord::read(&containers[0].1).unwrap(), Some(record));
         assert_eq!(fs::read_to_string(files.0.join("hostname")).unwrap(), "pod\n");
         assert_eq!(files.mounts().len(), 3, "the node's /dev/shm is containerd's to give");
         files.make(&config).unwrap();

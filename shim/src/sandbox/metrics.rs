@@ -26,12 +26,14 @@ fn nothing(cgroup: &Cgroup) -> Any {
     let (type_url, value) = match cgroup {
         Cgroup::V1(_) => {
             let mut metrics = V1::new();
-            (metrics.cpu.mut_or_insert_default(), metrics.memory.mut_or_insert_default());
+            metrics.cpu.mut_or_insert_default();
+            metrics.memory.mut_or_insert_default();
             ("io.containerd.cgroups.v1.Metrics", metrics.write_to_bytes())
         }
         Cgroup::V2(_) => {
             let mut metrics = V2::new();
-            (metrics.cpu.mut_or_insert_default(), metrics.memory.mut_or_insert_default());
+            metrics.cpu.mut_or_insert_default();
+            metrics.memory.mut_or_insert_default();
             ("io.containerd.cgroups.v2.Metrics", metrics.write_to_bytes())
         }
     };

@@ -27,6 +27,7 @@ pub(crate) use self::service::SandboxService;
 
 use self::config::{Mode, PodConfig};
 use self::namespaces::{Held, Namespaces};
+use crate::bundle::RuntimeRecord;
 use crate::error::{Context, Error, Result};
 use crate::reaper::{Exit, Reaper};
 
@@ -142,17 +143,24 @@ impl Pod {
         }
     }
 
-    /// Makes a container that is about to be made one of the pod's.
+    /// Gives the pod's files to a container that is about to be made.
     ///
     /// # Errors
     /// The pod does not run, or the container asks for what the pod is not to have.
-    pub(crate) fn adopt(&self, id: &str, bundle: &Path) -> Result<()> {
+    pub(crate) fn adopt(&self, bundle: &Path) -> Result<()> {
         if self.pid().is_none() {
             return Err(Error::failed_precondition(format!("the sandbox {} does not run", self.id)));
         }
         let not_shared = (self.config.pid() != Mode::Node).then(std::process::id);
-        mounts::add(bundle, &self.files.mounts(), not_shared)?;
-        self.files.add_container(id, bundle).context(|| "recording the container".to_owned())
+        mounts::add(bundle, &self.files.mounts(), not_shared)
+    }
+
+    /// Remembers which runtime has one of the pod's containers, for the end of a killed shim.
+    ///
+    /// # Errors
+    /// Those of writing it.
+    pub(crate) fn record(&self, id: &str, runtime: &RuntimeRecord) -> Result<()> {
+        self.files.add_container(id, runtime).context(|| "recording the container's runtime".to_owned())
     }
 
     /// Forgets a container that is gone, or was never made.

@@ -137,7 +137,11 @@ impl Held {
             Some(holder) => holder.end().await,
             None => {
                 let node = gettid();
-                self.leader.order(move || Ok(leave(node))).await
+                let leaving = self.leader.order(move || {
+                    leave(node);
+                    Ok(())
+                });
+                leaving.await
             }
         }
     }

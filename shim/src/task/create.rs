@@ -38,7 +38,7 @@ pub(super) async fn create(
     }
     let bundle = PathBuf::from(&request.bundle);
     if let Some(pod) = tasks.pod() {
-        pod.adopt(&request.id, &bundle)?;
+        pod.adopt(&bundle)?;
     }
     let (options, spec) = (Options::decode(&request.options)?, Spec::read(&bundle)?);
     let making = Making { tasks, request, bundle, options, spec, abandoned };
@@ -157,6 +157,9 @@ impl Making<'_> {
         let pid_file = self.bundle.join(bundle::PID_FILE);
         let recorded = runtime.record().write(&self.bundle);
         recorded.context(|| "recording the runtime in the bundle".to_owned())?;
+        if let Some(pod) = self.tasks.pod() {
+            pod.record(&owner.id, &runtime.record())?;
+        }
         let expected = self.tasks.reaper.expect();
         let made = self.run(runtime, &init, owner, &pid_file).await.and_then(|io| {
             let pid =
