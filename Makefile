@@ -11,15 +11,16 @@ CARGO_FLAGS := --release --locked --target $(TRIPLE)
 
 DESTDIR ?=
 PREFIX ?= /usr/local
-LAYERS ?= unit runtime containerd
+LAYERS ?= unit runtime containerd kubernetes
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test $(addprefix test-,unit runtime containerd) lint audit clean guests testbed tools stage
+.PHONY: help build install demo test $(addprefix test-,unit runtime containerd kubernetes) lint audit clean guests \
+  testbed testbed-kubernetes tools stage bench-kubernetes
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo '  make test-LAYER        one layer of the tests (unit, runtime, containerd); ONLY=text runs those whose name has it'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo '  make test-LAYER          one layer of the tests (unit, runtime, containerd, kubernetes); ONLY=text runs those whose name has it'
 
 build: ## the programs, static, in target/release/ (what they need is installed first, as root on Debian)
 	@scripts/tools.sh build
@@ -41,7 +42,7 @@ demo: build ## Wasm under a containerd of its own, step by step; leaves nothing 
 	@tests/guests/build.sh rust
 	@scripts/demo.sh
 
-test: build guests testbed ## everything, by layer; the last line says how many passed and failed
+test: build guests testbed testbed-kubernetes ## everything, by layer; the last line says how many passed and failed
 	@scripts/test.sh $(LAYERS)
 
 test-unit:
@@ -53,6 +54,9 @@ test-runtime: build guests
 
 test-containerd: build guests testbed
 	@scripts/test.sh containerd
+
+test-kubernetes: build guests $(if $(KUBECONFIG),,testbed testbed-kubernetes) # NODES=host,uml; KUBECONFIG for a cluster of one's own
+	@scripts/test.sh kubernetes
 
 stage:
 	@$(MAKE) --no-print-directory install DESTDIR=$(STAGE) PREFIX=/usr/local >/dev/null
@@ -74,6 +78,10 @@ guests: ## the programs that the tests run, each by its language's own toolchain
 testbed: ## the containerds that the tests run, in /var/cache/wisp-bed (or $WISP_BED)
 	@scripts/tools.sh test
 	@tests/bed/build.sh
+
+testbed-kubernetes: ## Kubernetes and a node with systemd and cgroup v2, in the same place
+	@scripts/tools.sh kubernetes
+	@tests/bed/kubernetes.sh
 
 tools: ## installs what building and testing need from outside Cargo (Debian, as root)
 	@scripts/tools.sh test

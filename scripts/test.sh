@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# test.sh LAYER…: runs layers of the tests (unit, runtime, containerd) and says how many ran in each. The last line is
+# test.sh LAYER…: runs layers of the tests (unit, runtime, containerd, kubernetes) and says how many ran in each. The last line is
 # `N passed, N failed`. ONLY=text runs the cases whose name has it. Called by make, which builds what is tested first.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -21,14 +21,21 @@ count() {
   [ "$3" != 0 ] && [ "$f" = 0 ] && f=1
   [ "$3" = 0 ] && [ "$p" = 0 ] && [ -z "${ONLY:-}" ] && f=1
   summary+=("$(printf '%-12s %5d passed, %d failed (%d s)' "$1" "$p" "$f" "$2")")
-  if [ "$1" = containerd ]; then
-    local version
-    for version in 1.6 1.7 2.2 2.4; do
-      summary+=("$(printf '  on %-8s %5d passed, %d failed' "$version" \
-        "$(grep -cE "^test $version/.* ok$" "$log")" "$(grep -cE "^test $version/.* FAILED$" "$log")")")
-    done
-  fi
+  case $1 in
+    containerd) by_place 1.6 1.7 2.2 2.4 ;;
+    kubernetes) by_place host pause uml own ;;
+  esac
   passed=$((passed + p)) failed=$((failed + f))
+}
+
+# by_place PLACE…: the same for the cases whose names begin with each of these; what was not run here is said, and not counted
+by_place() {
+  local place results
+  for place in "$@"; do
+    results=$(grep -E "^test $place/" "$log") || continue
+    summary+=("$(printf '  on %-8s %5d passed, %d failed%s' "$place" "$(grep -c ' ok$' <<<"$results")" \
+      "$(grep -c ' FAILED$' <<<"$results")" "$(grep -c ' ignored$' <<<"$results" | sed 's/^0$//; s/.\+/, & not run here/')")")
+  done
 }
 
 # Each package on its own, with the features that it is built with: nothing is compiled anew, and the guest process that its
@@ -47,8 +54,8 @@ for layer in "$@"; do
   start=$SECONDS
   case $layer in
     unit) unit ;;
-    runtime | containerd) make --no-print-directory stage && binary "$layer" ;;
-    *) echo "there is no layer '$layer'; there are unit, runtime and containerd" ; false ;;
+    runtime | containerd | kubernetes) make --no-print-directory stage && binary "$layer" ;;
+    *) echo "there is no layer '$layer'; there are unit, runtime, containerd and kubernetes" ; false ;;
   esac </dev/null 2>&1 | tee "$log"
   count "$layer" $((SECONDS - start)) "${PIPESTATUS[0]}"
 done

@@ -2,7 +2,7 @@
 # Builds what the Kubernetes tests run, into $WISP_BED (/var/cache/wisp-bed):
 #
 #   $WISP_BED/kubernetes/   kubelet, API server, controller manager, scheduler, kube-proxy, kubectl and etcd from the Go module
-#                           kubernetes/go.mod (eleven minutes on two cores from cold), and Debian's docker-registry
+#                           kubernetes/go.mod (eleven minutes on two cores from cold), and Debian's static busybox
 #   $WISP_BED/node/         a node with systemd and cgroup v2 under User Mode Linux (node.sh, three minutes)
 #
 # What is there and was made from the same is left alone.
@@ -18,8 +18,8 @@ kubernetes() {
     go_program kubernetes "$bin/$name" "k8s.io/kubernetes/cmd/$name" -ldflags="$flags"
   done
   go_program kubernetes "$bin/etcd" go.etcd.io/etcd/server/v3 -ldflags='-s -w'
-  debian_package "$bed/kubernetes.new/debian" docker-registry
-  mv "$bed/kubernetes.new/debian/usr/bin/docker-registry" "$bin/"
+  debian_package "$bed/kubernetes.new/debian" busybox-static
+  mv "$bed/kubernetes.new/debian/bin/busybox" "$bin/"
   rm -r "$bed/kubernetes.new/debian"
 }
 

@@ -4,7 +4,7 @@
 //! - [`image`]: OCI images, made here and imported by `ctr`.
 //! - [`space`]: private namespaces, so that a test's servers see neither the machine's network nor its `/run`.
 //! - [`bed`]: one containerd in a space; [`task`]: one container under it; [`client`] and [`events`]: its API.
-//! - [`cri`]: pods, as a kubelet makes them.
+//! - [`cri`]: pods, as a kubelet makes them. [`kube`]: pods, as people make them: a whole Kubernetes.
 //! - [`bundle`]: an OCI bundle and `wisp-runtime` as a command line.
 //! - [`net`]: clients and servers inside a space.
 //! - [`leaks`]: what is left on the machine.
@@ -17,6 +17,7 @@ pub mod client;
 pub mod cri;
 pub mod events;
 pub mod image;
+pub mod kube;
 pub mod leaks;
 pub mod memo;
 pub mod net;

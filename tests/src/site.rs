@@ -37,18 +37,45 @@ pub fn guest(name: &str) -> Result<PathBuf> {
     existing(target().join("guests").join(name), "make guests")
 }
 
+fn bed() -> PathBuf {
+    env::var_os("WISP_BED").map_or_else(|| PathBuf::from("/var/cache/wisp-bed"), PathBuf::from)
+}
+
 /// A program of one containerd version: `containerd`, `ctr`, `runc`.
 ///
 /// # Errors
 /// One sentence where the program is missing.
 pub fn server(version: &str, name: &str) -> Result<PathBuf> {
-    let bed = env::var_os("WISP_BED").map_or_else(|| PathBuf::from("/var/cache/wisp-bed"), PathBuf::from);
-    existing(bed.join(version).join("bin").join(name), "make testbed")
+    existing(bed().join(version).join("bin").join(name), "make testbed")
+}
+
+/// A program of Kubernetes, etcd or busybox.
+///
+/// # Errors
+/// One sentence where the program is missing.
+pub fn kubernetes(name: &str) -> Result<PathBuf> {
+    existing(bed().join("kubernetes/bin").join(name), "make testbed-kubernetes")
+}
+
+/// A file of the node under User Mode Linux: `linux`, `disk.raw`, `id`.
+///
+/// # Errors
+/// One sentence where it is missing.
+pub fn node(name: &str) -> Result<PathBuf> {
+    existing(bed().join("node").join(name), "make testbed-kubernetes")
 }
 
 fn existing(path: PathBuf, target: &str) -> Result<PathBuf> {
     ensure!(path.is_file(), "{} is not there; run `{target}` first", path.display());
     Ok(path)
+}
+
+/// `docker-registry`, or `oras`.
+///
+/// # Errors
+/// One sentence where the program is missing.
+pub fn registry(name: &str) -> Result<PathBuf> {
+    existing(bed().join("registry/bin").join(name), "make testbed")
 }
 
 /// The name of this run, which everything that it makes carries.

@@ -1,0 +1,149 @@
+//! The configuration files of a node and of its clients.
+
+use serde_json::{Value, json};
+
+use crate::kube::cluster::ADDRESS;
+use crate::kube::registry;
+
+/// The image of the pause container.
+pub const PAUSE: &str = "registry.test/pause:1";
+/// The token of the one user, who may do anything.
+pub(crate) const TOKEN: &str = "token-of-the-tests";
+/// Where a cluster's Services are.
+pub(crate) const SERVICES: &str = "10.96.0.0/16";
+/// Where containerd listens, on every node.
+pub(crate) const CONTAINERD: &str = "/run/containerd/containerd.sock";
+
+/// What differs between the nodes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// The name of the node.
+    pub(crate) name: &'static str,
+    /// Its address.
+    pub(crate) address: &'static str,
+    /// The network of its pods.
+    pub(crate) pods: &'static str,
+    /// Whether systemd makes its control groups.
+    pub(crate) systemd: bool,
+    /// Whether its root may lower scores for the OOM killer.
+    pub(crate) lowers_scores: bool,
+}
+
+/// kubeconfig: JSON is YAML.
+pub(crate) fn kubeconfig() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "tests", "cluster": {"server": format!("https://{ADDRESS}:6443"), "insecure-skip-tls-verify": true}}],
+        "users": [{"name": "tests", "user": {"token": TOKEN}}],
+        "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests"}}],
+        "current-context": "tests",
+    })
+}
+
+/// containerd's, with the handlers `runc`, `wisp` and `wisp-podsandbox`. `programs` has its plugins for networks in `cni/`,
+/// `folder` what [`network`] and [`hosts`] say, in `net.d/` and `certs.d/registry.test/hosts.toml`.
+pub(crate) fn containerd(shape: Shape, programs: &str, folder: &str) -> String {
+    let (images, runtime) =
+        ("plugins.'io.containerd.cri.v1.images'", "plugins.'io.containerd.cri.v1.runtime'");
+    let restrict = !shape.lowers_scores;
+    let runc = format!("runtime_type = 'io.containerd.runc.v2'\noptions.SystemdCgroup = {}\n", shape.systemd);
+    let wisp = "runtime_type = 'io.containerd.wisp.v1'\npod_annotations = ['wisp.dev/*']\n";
+    let shim = format!("{wisp}sandboxer = 'shim'\ndisable_pause_image_pull = true\n");
+    let pause = format!("{wisp}sandboxer = 'podsandbox'\n");
+    let handlers: String = [("runc", &runc), ("wisp", &shim), ("wisp-podsandbox", &pause)]
+        .iter()
+        .map(|(name, keys)| format!("[{runtime}.containerd.runtimes.{name}]\n{keys}"))
+        .collect();
+    format!(
+        "version = 3\n\
+         [{images}.pinned_images]\nsandbox = '{PAUSE}'\n\
+         [{images}.registry]\nconfig_path = '{folder}/certs.d'\n\
+         [{runtime}]\nrestrict_oom_score_adj = {restrict}\ndisable_apparmor = true\n\
+         [{runtime}.cni]\nbin_dirs = ['{programs}/cni']\nconf_dir = '{folder}/net.d'\n\
+         [{runtime}.containerd]\ndefault_runtime_name = 'runc'\n{handlers}"
+    )
+}
+
+/// `hosts.toml` of the registry.
+pub(crate) fn hosts() -> String {
+    let url = registry::url();
+    format!("server = '{url}'\n[host.'{url}']\ncapabilities = ['pull', 'resolve']\n")
+}
+
+/// The network of a node's pods.
+pub(crate) fn network(shape: Shape) -> Value {
+    json!({
+        "cniVersion": "1.0.0",
+        "name": "pods",
+        "plugins": [
+            {
+                "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true,
+                "ipam": {
+                    "type": "host-local",
+                    "ranges": [[{"subnet": shape.pods}]],
+                    "routes": [{"dst": "0.0.0.0/0"}],
+                },
+            },
+            {"type": "portmap", "capabilities": {"portMappings": true}, "backend": "nftables"},
+        ],
+    })
+}
+
+/// kubelet's. `cgroup_root` is where its pods' control groups begin, on a node that is not a machine of its own.
+pub(crate) fn kubelet(shape: Shape, cgroup_root: Option<&str>) -> Value {
+    let mut config = json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
+        "authorization": {"mode": "AlwaysAllow"},
+        "cgroupDriver": if shape.systemd { "systemd" } else { "cgroupfs" },
+        "failCgroupV1": false,
+        "failSwapOn": false,
+        "clusterDomain": "cluster.local",
+        "clusterDNS": ["10.96.0.10"],
+        "resolvConf": "/dev/null",
+        "containerRuntimeEndpoint": format!("unix://{CONTAINERD}"),
+        "volumePluginDir": "/var/lib/kubelet/volumeplugins",
+        "staticPodPath": "/var/lib/kubelet/manifests",
+        "imageGCHighThresholdPercent": 100,
+        "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        "maxPods": 400,
+        // A pod without a pause container has its network figures from CRI only.
+        "featureGates": {"PodAndContainerStatsFromCRI": true},
+        // What a person would wait a minute or more for.
+        "syncFrequency": "5s",
+        "containerLogMaxSize": "1Mi",
+        "containerLogMonitorInterval": "3s",
+        "serializeImagePulls": false,
+        "registryPullQPS": 0,
+        "eventRecordQPS": 0,
+        "kubeAPIQPS": 200,
+        "kubeAPIBurst": 400,
+    });
+    if !shape.lowers_scores {
+        config["oomScoreAdj"] = json!(0);
+    }
+    if let Some(root) = cgroup_root {
+        config["cgroupRoot"] = json!(root);
+        config["enforceNodeAllocatable"] = json!(["pods"]);
+    }
+    config
+}
+
+/// kube-proxy's.
+pub(crate) fn proxy(shape: Shape, kubeconfig: &str) -> Value {
+    json!({
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": kubeconfig},
+        "mode": "nftables",
+        "clusterCIDR": shape.pods,
+        "hostnameOverride": shape.name,
+        "oomScoreAdj": 0,
+        // Of the whole machine, and so not the tests' to set.
+        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+        // Between pods of one bridge the answers would go past the translation.
+        "nftables": {"masqueradeAll": true},
+    })
+}

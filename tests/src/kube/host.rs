@@ -1,0 +1,146 @@
+//! The node on this machine: its kernel and its version of control groups, in the cluster's space.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+
+use crate::bed::eventually;
+use crate::kube::PATIENCE;
+use crate::kube::cluster::{ADDRESS, Cluster};
+use crate::kube::config::{CONTAINERD, Shape};
+use crate::kube::node::{self, Node, Service};
+use crate::leaks;
+use crate::process::{self, Finished};
+
+/// What is particular to it. What a test's root may lack on this machine: it may not lower scores for the OOM killer.
+const SHAPE: Shape =
+    Shape { name: "host", address: ADDRESS, pods: "10.88.0.0/22", systemd: false, lowers_scores: false };
+
+/// The node.
+#[derive(Debug)]
+pub struct Host {
+    cluster: Arc<Cluster>,
+    folder: PathBuf,
+}
+
+impl Host {
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Errors
+    /// One sentence with what is missing or did not start.
+    pub fn join(cluster: Arc<Cluster>) -> Result<Self> {
+        let folder = cluster.folder.join("host");
+        node::install(&folder.join("programs"))?;
+        let seen = folder.display().to_string();
+        let root = format!("/{}", cluster.name);
+        make_control_groups(&cluster.name)?;
+        node::configure(SHAPE, &folder, &format!("{seen}/programs"), &seen, Some(&root))?;
+        let host = Self { cluster, folder };
+        host.start(Service::Containerd)?;
+        host.start(Service::Kubelet)?;
+        host.start_proxy()?;
+        host.cluster.until_node_ready(SHAPE.name)?;
+        Ok(host)
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = self.cluster.space.command(self.folder.join("programs/bin").join(name));
+        let bin = self.folder.join("programs/bin");
+        command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display()));
+        command
+    }
+
+    fn start_proxy(&self) -> Result<()> {
+        let mut proxy = self.command("kube-proxy");
+        proxy.arg("--config").arg(self.folder.join("proxy.yaml"));
+        self.cluster.servers.start("kube-proxy", proxy)
+    }
+
+    fn start_containerd(&self) -> Result<()> {
+        let mut containerd = self.command("containerd");
+        containerd.arg("--config").arg(self.folder.join("containerd.toml"));
+        self.cluster.servers.start("containerd", containerd)?;
+        eventually("containerd answers", PATIENCE, || {
+            self.cluster.servers.require("containerd")?;
+            let mut ctr = self.command("ctr");
+            let asked = process::run(ctr.args(["--address", CONTAINERD, "version"]), PATIENCE)?;
+            Ok((asked.code == 0).then_some(()))
+        })
+    }
+
+    fn start_kubelet(&self) -> Result<()> {
+        let mut kubelet = self.command("kubelet");
+        kubelet.arg("--config").arg(self.folder.join("kubelet.yaml"));
+        kubelet.arg("--kubeconfig").arg(self.folder.join("kubeconfig"));
+        kubelet.args(["--node-ip", SHAPE.address, "--hostname-override", SHAPE.name, "-v=2"]);
+        self.cluster.servers.start("kubelet", kubelet)
+    }
+}
+
+impl Node for Host {
+    fn name(&self) -> &'static str {
+        SHAPE.name
+    }
+
+    fn shell(&self, script: &str) -> Result<Finished> {
+        let mut shell = self.cluster.space.command("sh");
+        let bin = self.folder.join("programs/bin");
+        shell.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display()));
+        process::run(shell.args(["-c", script]), PATIENCE)
+    }
+
+    fn control_groups(&self) -> String {
+        let top = if leaks::has_cgroup_v1() { "/sys/fs/cgroup/*" } else { "/sys/fs/cgroup" };
+        format!("{top}/{}/kubepods", self.cluster.name)
+    }
+
+    /// Of the machine's processes only those that are the cluster's.
+    fn inventory(&self) -> Result<BTreeSet<String>> {
+        let lines =
+            self.shell(&node::INVENTORY.replace("CONTROL-GROUPS", &self.control_groups()))?.success()?;
+        let processes: BTreeSet<_> =
+            leaks::processes(&self.cluster.name).into_iter().map(|process| process.pid.to_string()).collect();
+        let ours = |line: &&str| {
+            line.starts_with(char::is_alphabetic)
+                || line.starts_with('/')
+                || line.split_whitespace().next().is_some_and(|pid| processes.contains(pid))
+        };
+        Ok(lines.lines().filter(ours).map(str::to_owned).collect())
+    }
+
+    fn stop(&self, service: Service, signal: Signal) -> Result<()> {
+        self.cluster.servers.stop(service.name(), signal)
+    }
+
+    fn start(&self, service: Service) -> Result<()> {
+        match service {
+            Service::Containerd => self.start_containerd(),
+            Service::Kubelet => self.start_kubelet(),
+        }
+    }
+}
+
+/// kubelet wants its root to exist; version 1 wants processors in it before any process comes.
+fn make_control_groups(name: &str) -> Result<()> {
+    let top = Path::new("/sys/fs/cgroup");
+    if !leaks::has_cgroup_v1() {
+        fs::create_dir_all(top.join(name))?;
+        let all = fs::read_to_string(top.join("cgroup.controllers"))?;
+        let on: Vec<_> = all.split_whitespace().map(|controller| format!("+{controller}")).collect();
+        return fs::write(top.join("cgroup.subtree_control"), on.join(" ")).context("giving out controllers");
+    }
+    for hierarchy in fs::read_dir(top)?.flatten() {
+        let group = hierarchy.path().join(name);
+        // Some are links, or take no groups of ours.
+        let _ = fs::create_dir(&group);
+        for file in ["cpuset.cpus", "cpuset.mems"].iter().filter(|file| group.join(file).exists()) {
+            fs::write(group.join(file), fs::read(hierarchy.path().join(file))?)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! A whole Kubernetes for the tests: a control plane and nodes whose containerds have Wisp.
+//!
+//! - [`cluster`]: etcd, API server, controller manager, scheduler and a registry in a space of their own.
+//! - [`node`]: what a test asks of a node; [`host`]: one on this machine; [`uml`]: one with systemd and cgroup v2.
+//! - [`config`]: the configuration files of all of them. [`server`]: the processes and their logs.
+//! - [`kubectl`]: what a person types; [`pod`]: manifests; [`registry`]: where kubelets pull from.
+//! - [`world`]: all of it, made once; [`scene`]: what a case is given; [`suite`]: from a table of cases to a test binary.
+
+pub mod cluster;
+pub mod config;
+pub mod host;
+pub mod kubectl;
+pub mod node;
+pub mod pod;
+pub mod registry;
+pub mod scene;
+pub mod server;
+pub mod suite;
+pub mod uml;
+pub mod world;
+
+use std::time::Duration;
+
+/// How long anything may take that a test of a whole cluster waits for: images are pulled and programs compiled meanwhile.
+pub const PATIENCE: Duration = Duration::from_secs(120);

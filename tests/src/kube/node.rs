@@ -1,0 +1,150 @@
+//! What a test may ask of a node, wherever it is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+
+use crate::kube::config::{self, Shape};
+use crate::process::Finished;
+use crate::site;
+
+/// The two servers of every node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// containerd.
+    Containerd,
+    /// kubelet.
+    Kubelet,
+}
+
+impl Service {
+    /// The name of its process.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Containerd => "containerd",
+            Self::Kubelet => "kubelet",
+        }
+    }
+}
+
+/// A node that the tests started.
+pub trait Node: std::fmt::Debug + Send + Sync {
+    /// Its name in the cluster.
+    fn name(&self) -> &'static str;
+
+    /// Runs a shell script as root on it, with its programs on `PATH`.
+    ///
+    /// # Errors
+    /// Where it does not start or end; that it fails is an answer.
+    fn shell(&self, script: &str) -> Result<Finished>;
+
+    /// Stops a server with a signal; its pods run on.
+    ///
+    /// # Errors
+    /// Where it does not end.
+    fn stop(&self, service: Service, signal: Signal) -> Result<()>;
+
+    /// Where the control groups of its pods are: the path of `kubepods` or `kubepods.slice`, with a hierarchy to be filled in
+    /// for `*` where it has version 1.
+    fn control_groups(&self) -> String;
+
+    /// Everything on it that a pod could leave behind, one line each.
+    ///
+    /// # Errors
+    /// Where it cannot be looked at.
+    fn inventory(&self) -> Result<BTreeSet<String>> {
+        let lines = self.shell(&INVENTORY.replace("CONTROL-GROUPS", &self.control_groups()))?.success()?;
+        Ok(lines.lines().map(str::to_owned).collect())
+    }
+
+    /// Starts a server again.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    fn start(&self, service: Service) -> Result<()>;
+}
+
+/// Prints what pods leave behind: control groups, mounts, network interfaces and namespaces, addresses, files.
+pub(crate) const INVENTORY: &str = "
+find CONTROL-GROUPS -mindepth 1 -type d -path '*pod*' 2>/dev/null | sed 's/^/control group /'
+awk '$5 ~ /^.(run.(wisp|containerd|netns)|var.lib.kubelet.pods)/ {print \"mount \" $5}' /proc/self/mountinfo
+ip -o link | awk '/veth/ {print \"link \" $2}'
+find /run/wisp /run/netns /var/lib/kubelet/pods /run/containerd/io.containerd.* -mindepth 1 2>/dev/null | grep -v ^/run/wisp/checked
+find /var/lib/cni/networks/pods -name '[0-9]*'
+ps -eo pid,args | awk '/^ *[0-9]+ [^ ]*(containerd-shim|wisp-guest|wisp-runtime)/'
+true";
+
+/// Puts what a node runs under `programs`: `bin/`, `cni/` and Wisp as `make install` would.
+///
+/// # Errors
+/// Where something is missing.
+pub(crate) fn install(programs: &Path) -> Result<()> {
+    for name in ["containerd", "ctr", "containerd-shim-runc-v2", "runc"] {
+        put(&site::server("2.4", name)?, &programs.join("bin").join(name))?;
+    }
+    for name in ["kubelet", "kube-proxy"] {
+        put(&site::kubernetes(name)?, &programs.join("bin").join(name))?;
+    }
+    for name in ["bridge", "host-local", "portmap", "loopback"] {
+        put(&site::server("2.4", &format!("cni/{name}"))?, &programs.join("cni").join(name))?;
+    }
+    install_wisp(programs)
+}
+
+/// Puts Wisp there; a second time replaces it, as an upgrade does.
+///
+/// # Errors
+/// Where something is missing.
+pub(crate) fn install_wisp(programs: &Path) -> Result<()> {
+    for name in ["containerd-shim-wisp-v1", "wisp-runtime", "wisp"] {
+        put(&site::binary(name)?, &programs.join("bin").join(name))?;
+    }
+    for name in ["wisp-guest", "wisp-compiler"] {
+        put(&site::binary(name)?, &programs.join("libexec/wisp").join(name))?;
+    }
+    Ok(())
+}
+
+fn put(from: &Path, to: &Path) -> Result<()> {
+    let folder = to.parent().context("a program without a folder")?;
+    fs::create_dir_all(folder)?;
+    let new = to.with_extension("new");
+    fs::copy(from, &new).with_context(|| format!("copying {}", from.display()))?;
+    Ok(fs::rename(new, to)?)
+}
+
+/// Writes the configuration of a node into `folder`, for programs that will be in `programs` and read it in `seen`.
+///
+/// # Errors
+/// Those of writing.
+pub(crate) fn configure(
+    shape: Shape,
+    folder: &Path,
+    programs: &str,
+    seen: &str,
+    cgroup_root: Option<&str>,
+) -> Result<()> {
+    let certs = folder.join("certs.d").join(crate::kube::registry::NAME);
+    fs::create_dir_all(&certs)?;
+    fs::create_dir_all(folder.join("net.d"))?;
+    fs::write(certs.join("hosts.toml"), config::hosts())?;
+    fs::write(folder.join("net.d/10-pods.conflist"), config::network(shape).to_string())?;
+    fs::write(folder.join("containerd.toml"), config::containerd(shape, programs, seen))?;
+    fs::write(folder.join("kubelet.yaml"), config::kubelet(shape, cgroup_root).to_string())?;
+    fs::write(folder.join("kubeconfig"), config::kubeconfig().to_string())?;
+    Ok(fs::write(folder.join("proxy.yaml"), config::proxy(shape, &format!("{seen}/kubeconfig")).to_string())?)
+}
+
+/// Writes an executable script.
+///
+/// # Errors
+/// Those of writing.
+pub(crate) fn write_script(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
+}

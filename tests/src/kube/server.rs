@@ -1,0 +1,107 @@
+//! The processes of a cluster, each with a log, by their names.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::bed::lock;
+use crate::process;
+
+/// How long a server may take to end.
+const TO_END: Duration = Duration::from_secs(30);
+
+/// Servers that run.
+#[derive(Debug)]
+pub struct Servers {
+    mark: String,
+    logs: PathBuf,
+    running: Mutex<BTreeMap<String, Child>>,
+}
+
+impl Servers {
+    /// None yet. `mark` is what [`crate::leaks`] knows their processes by; `logs` is the folder of their logs.
+    ///
+    /// # Errors
+    /// Those of making the folder.
+    pub fn new(mark: &str, logs: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&logs)?;
+        Ok(Self { mark: mark.to_owned(), logs, running: Mutex::default() })
+    }
+
+    /// Starts one (again); its output is appended to its log.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn start(&self, name: &str, mut command: Command) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log_path(name))?;
+        command.env("WISP_TESTS_BED", &self.mark);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = process::spawn_lasting(command).with_context(|| format!("starting {name}"))?;
+        lock(&self.running).insert(name.to_owned(), child);
+        Ok(())
+    }
+
+    /// Stops one with a signal and waits for its end.
+    ///
+    /// # Errors
+    /// Where it does not run or does not end.
+    pub fn stop(&self, name: &str, signal: Signal) -> Result<()> {
+        let mut child = lock(&self.running).remove(name).with_context(|| format!("{name} is not running"))?;
+        kill(Pid::from_raw(child.id().cast_signed()), signal)?;
+        if process::wait(&mut child, TO_END)?.is_none() {
+            child.kill()?;
+            child.wait()?;
+            bail!("{name} did not end on {signal}");
+        }
+        Ok(())
+    }
+
+    /// Requires that one runs.
+    ///
+    /// # Errors
+    /// The end of its log, where it has ended.
+    pub fn require(&self, name: &str) -> Result<()> {
+        match lock(&self.running).get_mut(name).map(Child::try_wait) {
+            Some(Ok(None)) => Ok(()),
+            _ => bail!("{name} has ended: {}", self.log_tail(name, 15)),
+        }
+    }
+
+    /// The process id of one.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub fn pid(&self, name: &str) -> Result<u32> {
+        lock(&self.running).get(name).map(Child::id).with_context(|| format!("{name} is not running"))
+    }
+
+    /// The last lines of a log.
+    #[must_use]
+    pub fn log_tail(&self, name: &str, lines: usize) -> String {
+        let log = fs::read_to_string(self.log_path(name)).unwrap_or_default();
+        let all: Vec<_> = log.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    fn log_path(&self, name: &str) -> PathBuf {
+        self.logs.join(format!("{name}.log"))
+    }
+
+    /// Ends all of them, those that serve others last.
+    pub fn end(&self) {
+        let order =
+            ["linux", "kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manager", "containerd"];
+        let rest: Vec<_> = lock(&self.running).keys().cloned().collect();
+        for name in order.into_iter().map(str::to_owned).chain(rest) {
+            // One that has ended already needs no end.
+            let _ = self.stop(&name, Signal::SIGTERM);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! From tables of cases to a test binary that leaves cluster and nodes as they were, however it ends.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, fs, process, thread};
+
+use anyhow::{Result, ensure};
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::bed::{eventually, lock};
+use crate::kube::PATIENCE;
+use crate::kube::node::Node;
+use crate::kube::scene::Scene;
+use crate::kube::world::{self, PODSANDBOX, World, world};
+use crate::{Outcome, leaks, site};
+
+/// Where a case runs: a node and a RuntimeClass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The node on this machine; the shim is the sandbox.
+    Host,
+    /// The same node; pods have a pause container.
+    Pause,
+    /// The node with systemd and version 2 of control groups; the shim is the sandbox.
+    Uml,
+    /// Wherever the scheduler of a person's own cluster puts it.
+    Own,
+}
+
+impl Place {
+    /// What its cases' names begin with.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Pause => "pause",
+            Self::Uml => "uml",
+            Self::Own => "own",
+        }
+    }
+
+    /// Its RuntimeClass.
+    #[must_use]
+    pub fn class(self) -> &'static str {
+        if self == Self::Pause { PODSANDBOX } else { "wisp" }
+    }
+
+    fn node(self) -> &'static str {
+        if self == Self::Uml { "uml" } else { "host" }
+    }
+}
+
+/// Both nodes, and with a pause container.
+pub const EVERYWHERE: &[Place] = &[Place::Host, Place::Pause, Place::Uml];
+/// Both nodes.
+pub const NODES: &[Place] = &[Place::Host, Place::Uml];
+/// This machine, both ways.
+pub const BOTH_SANDBOXES: &[Place] = &[Place::Host, Place::Pause];
+/// This machine.
+pub const HOST: &[Place] = &[Place::Host];
+/// The node with systemd and version 2 of control groups.
+pub const UML: &[Place] = &[Place::Uml];
+
+/// What a case needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A cluster, whoever's; others run beside it.
+    Pods,
+    /// The node itself, to look at; others run beside it.
+    Node,
+    /// The node itself, to disturb: it runs when all others have ended.
+    Alone,
+    /// Nothing that can fail: it prints figures, and only where it is asked for with `--ignored`.
+    Figures,
+}
+
+/// One case.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    /// A sentence with underscores.
+    pub name: &'static str,
+    /// What it needs.
+    pub kind: Kind,
+    /// Where it runs.
+    pub places: &'static [Place],
+    /// What it does.
+    pub run: fn(&Scene<'_>) -> Outcome,
+}
+
+/// A table of cases of a [`Kind`] in places, each named as its function.
+#[macro_export]
+macro_rules! kube_cases {
+    ($kind:ident, $places:expr; $($case:ident),* $(,)?) => {
+        &[$($crate::kube::suite::Case {
+            name: stringify!($case),
+            kind: $crate::kube::suite::Kind::$kind,
+            places: $places,
+            run: $case,
+        }),*]
+    };
+}
+
+/// Runs the cases of these tables with the arguments of `cargo test`, and ends the process. `NODES=host,uml` says which nodes.
+pub fn main(tables: &[&[Case]]) -> ! {
+    let mut arguments = Arguments::from_args();
+    // They wait more than they work.
+    arguments.test_threads.get_or_insert(4);
+    let cases = || tables.iter().flat_map(|table| table.iter()).copied();
+    let (alone, together): (Vec<_>, Vec<_>) =
+        cases().partition(|case| matches!(case.kind, Kind::Alone | Kind::Figures));
+    let trials = |cases: Vec<Case>| cases.into_iter().flat_map(trials).collect::<Vec<_>>();
+    if arguments.list {
+        libtest_mimic::run(&arguments, trials(cases().collect())).exit();
+    }
+    if world::foreign().is_none() {
+        if let Err(error) = site::require_root() {
+            fail(&error.to_string());
+        }
+        leaks::sweep_dead_runs();
+    }
+    end_on_signals();
+
+    let mut conclusions = vec![libtest_mimic::run(&arguments, trials(together))];
+    arguments.test_threads = Some(1);
+    conclusions.push(libtest_mimic::run(&arguments, trials(alone)));
+    let after = Arguments { test_threads: Some(1), ..Arguments::default() };
+    conclusions.push(libtest_mimic::run(&after, leak_trials()));
+    end();
+    process::exit(if conclusions.iter().any(Conclusion::has_failed) { 101 } else { 0 });
+}
+
+#[allow(clippy::print_stderr)] // it is what the person at the terminal is to read
+fn fail(message: &str) -> ! {
+    eprintln!("{message}");
+    process::exit(1);
+}
+
+/// The nodes that `NODES` names; both without it.
+fn wanted(place: Place) -> bool {
+    let nodes = env::var("NODES").unwrap_or_default();
+    nodes.is_empty() || nodes.split(',').any(|name| name.trim() == place.node())
+}
+
+fn trials(case: Case) -> Vec<Trial> {
+    let failed = |outcome: Result<()>| outcome.map_err(|error| Failed::from(format!("{error:#}")));
+    if world::foreign().is_some() {
+        let trial = Trial::test(format!("own/{}", case.name), move || failed(run(case, Place::Own)));
+        // Shown as ignored and not counted as passed: nothing but pods can be had from a cluster of one's own.
+        return vec![trial.with_ignored_flag(case.kind != Kind::Pods)];
+    }
+    let places = case.places.iter().copied().filter(|&place| wanted(place));
+    let trial = |place: Place| {
+        Trial::test(format!("{}/{}", place.name(), case.name), move || failed(run(case, place)))
+            .with_ignored_flag(case.kind == Kind::Figures)
+    };
+    places.map(trial).collect()
+}
+
+/// What each node held before its first case.
+static BEFORE: Mutex<Vec<(&'static str, BTreeSet<String>)>> = Mutex::new(Vec::new());
+
+fn run(case: Case, place: Place) -> Outcome {
+    let world = world()?;
+    if place == Place::Own {
+        return within_namespace(world, place, None, case.run);
+    }
+    world.start_nodes(
+        [Place::Host, Place::Uml].into_iter().filter(|&place| wanted(place)).map(Place::node).collect(),
+    );
+    let node = world.node(place.node())?;
+    let mut before = lock(&BEFORE);
+    if !before.iter().any(|(name, _)| *name == node.name()) {
+        before.push((node.name(), node.inventory()?));
+    }
+    drop(before);
+    within_namespace(world, place, Some(&*node), case.run)
+}
+
+/// Runs a case in a Kubernetes namespace of its own, and deletes that.
+fn within_namespace(
+    world: &World,
+    place: Place,
+    node: Option<&dyn Node>,
+    run: fn(&Scene<'_>) -> Outcome,
+) -> Outcome {
+    static COUNTER: AtomicU32 = AtomicU32::new(1);
+    let namespace =
+        format!("{}-{}-{}", site::run_name(), place.name(), COUNTER.fetch_add(1, Ordering::Relaxed));
+    let kubectl = world.kubectl.within(&namespace);
+    kubectl.run(&["create", "namespace", &namespace])?;
+    let outcome = kubectl
+        .run(&["wait", "--for=create", "serviceaccount/default", "--timeout=60s"])
+        .and_then(|_| run(&Scene { kubectl: kubectl.clone(), place, image: world.image.clone(), node }));
+    // Kept for a person to look at, where that was asked for.
+    if env::var_os("WISP_TESTS_KEEP").is_none() {
+        kubectl.run(&["delete", "namespace", &namespace, "--wait=false"])?;
+    }
+    outcome
+}
+
+fn leak_trials() -> Vec<Trial> {
+    let before = std::mem::take(&mut *lock(&BEFORE));
+    let trial = |(name, before): (&'static str, BTreeSet<String>)| {
+        Trial::test(format!("{name}/nothing_is_left_behind"), move || {
+            nothing_new(name, &before).map_err(|error| Failed::from(format!("{error:#}")))
+        })
+    };
+    before.into_iter().map(trial).collect()
+}
+
+fn nothing_new(name: &str, before: &BTreeSet<String>) -> Result<()> {
+    let world = world()?;
+    let prefix = format!("{}-", site::run_name());
+    eventually("all namespaces of the tests are gone", PATIENCE, || {
+        let names = world.kubectl.run(&["get", "namespaces", "--output=name"])?;
+        Ok((!names.contains(&prefix)).then_some(()))
+    })?;
+    let node = world.node(name)?;
+    let mut new = Vec::new();
+    // kubelet tidies up some time after the API server has forgotten a pod.
+    let gone = eventually("nothing is left", PATIENCE, || {
+        new = node.inventory()?.difference(before).cloned().collect();
+        Ok(new.is_empty().then_some(()))
+    });
+    ensure!(gone.is_ok(), "left behind on {name}:\n{}", new.join("\n"));
+    Ok(())
+}
+
+/// Ends everything and removes the run's folder.
+fn end() {
+    world::end();
+    if let Ok(folder) = site::run_folder() {
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
+/// A person's Ctrl-C, or a CI's time-out, cleans up too.
+fn end_on_signals() {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    if signals.thread_block().is_err() {
+        return;
+    }
+    thread::spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            end();
+            process::exit(128 + signal as i32);
+        }
+    });
+}

@@ -1,0 +1,148 @@
+//! The node as production's are, with systemd and version 2 of control groups: Debian under User Mode Linux, whose kernel is a
+//! process in the cluster's space. It has one CPU and is slow: for what is right, never for how fast.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+
+use crate::bed::eventually;
+use crate::kube::PATIENCE;
+use crate::kube::cluster::{Cluster, WIRE};
+use crate::kube::config::Shape;
+use crate::kube::node::{self, Node, Service};
+use crate::process::{self, Finished};
+use crate::site;
+
+/// What is particular to it.
+const SHAPE: Shape =
+    Shape { name: "uml", address: "192.168.77.2", pods: "10.88.4.0/22", systemd: true, lowers_scores: true };
+
+/// Where it sees the folder that it shares with this machine, and where its programs are.
+const SHARED: &str = "/host";
+const PROGRAMS: &str = "/opt/bed";
+
+/// The services of the node, as packages bring them.
+const CONTAINERD_UNIT: &str = "[Unit]\nRequiresMountsFor=/host\nAfter=network.target\n\
+    [Service]\nEnvironment=PATH=/opt/bed/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
+    ExecStart=/opt/bed/bin/containerd --config /host/containerd.toml\n\
+    Type=notify\nDelegate=yes\nKillMode=process\nRestart=always\nRestartSec=1\nLimitNOFILE=infinity\nTasksMax=infinity\nOOMScoreAdjust=-999\n\
+    [Install]\nWantedBy=multi-user.target\n";
+const KUBELET_UNIT: &str = "[Unit]\nRequiresMountsFor=/host\nAfter=containerd.service\n\
+    [Service]\nExecStartPre=/host/before-kubelet\n\
+    ExecStart=/opt/bed/bin/kubelet --config=/host/kubelet.yaml --kubeconfig=/host/kubeconfig --node-ip=192.168.77.2 --hostname-override=uml -v=2\n\
+    Restart=always\nRestartSec=1\n\
+    [Install]\nWantedBy=multi-user.target\n";
+
+/// kubelet reads the clock rate of the processors, which this kernel does not tell; and pods of the other node have a way here.
+const BEFORE_KUBELET: &str = "#!/bin/sh -e\n\
+    ip route replace 10.88.0.0/22 via 192.168.77.1\n\
+    grep -q 'cpu MHz' /proc/cpuinfo && exit\n\
+    cp /proc/cpuinfo /run/cpuinfo && echo 'cpu MHz : 1000.000' >>/run/cpuinfo && mount --bind /run/cpuinfo /proc/cpuinfo\n";
+
+/// Copies the programs and starts the services.
+const JOIN: &str = "set -e; mkdir -p /opt/bed; cp -a /host/programs/. /opt/bed/; cp /host/*.service /etc/systemd/system/; sync; \
+    systemctl daemon-reload; systemctl enable --now containerd kubelet";
+
+/// The node.
+#[derive(Debug)]
+pub struct Uml {
+    cluster: Arc<Cluster>,
+    folder: PathBuf,
+}
+
+impl Uml {
+    /// Boots it and waits until it is ready.
+    ///
+    /// # Errors
+    /// One sentence with what is missing or did not start.
+    pub fn join(cluster: Arc<Cluster>) -> Result<Self> {
+        let folder = cluster.folder.join("uml");
+        let shared = folder.join("shared");
+        node::install(&shared.join("programs"))?;
+        node::configure(SHAPE, &shared, PROGRAMS, SHARED, None)?;
+        fs::write(shared.join("containerd.service"), CONTAINERD_UNIT)?;
+        fs::write(shared.join("kubelet.service"), KUBELET_UNIT)?;
+        node::write_script(&shared.join("before-kubelet"), BEFORE_KUBELET)?;
+        let node = Self { cluster, folder };
+        node.boot()?;
+        node.shell(JOIN)?.success().context("starting the services of node uml")?;
+        node.cluster.ip(&["route", "replace", SHAPE.pods, "via", SHAPE.address])?;
+        node.cluster.until_node_ready(SHAPE.name)?;
+        Ok(node)
+    }
+
+    fn boot(&self) -> Result<()> {
+        let disk = site::node("disk.raw")?;
+        let changes = self.folder.join("changes");
+        let mut linux = self.cluster.space.command(site::node("linux")?);
+        linux.env("TMPDIR", "/dev/shm");
+        linux.arg(format!("ubda={},{}", changes.display(), disk.display()));
+        linux.args([
+            "root=/dev/ubda",
+            "rw",
+            "mem=3G",
+            "seccomp=on",
+            "con0=null,fd:1",
+            "con=null",
+            "ssl=null",
+        ]);
+        linux.arg(format!("hostfs={}", self.folder.join("shared").display()));
+        linux.arg(format!("vec0:transport=tap,ifname={WIRE},depth=128"));
+        self.cluster.servers.start("linux", linux)?;
+        self.until_reachable()
+    }
+
+    fn until_reachable(&self) -> Result<()> {
+        eventually("node uml has booted", PATIENCE, || {
+            self.cluster.servers.require("linux")?;
+            let answers = self.shell("true")?.code == 0;
+            if !answers {
+                thread::sleep(Duration::from_millis(300)); // nothing tells that it listens
+            }
+            Ok(answers.then_some(()))
+        })
+    }
+}
+
+impl Node for Uml {
+    fn name(&self) -> &'static str {
+        SHAPE.name
+    }
+
+    fn shell(&self, script: &str) -> Result<Finished> {
+        let mut ssh = self.cluster.space.command("ssh");
+        ssh.arg("-qi").arg(site::node("id")?);
+        for option in
+            ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=5", "BatchMode=yes"]
+        {
+            ssh.args(["-o", option]);
+        }
+        let script = format!("export PATH={PROGRAMS}/bin:$PATH; {script}");
+        process::run(ssh.arg(format!("root@{}", SHAPE.address)).arg(script), PATIENCE)
+    }
+
+    fn control_groups(&self) -> String {
+        "/sys/fs/cgroup/kubepods.slice".to_owned()
+    }
+
+    fn stop(&self, service: Service, signal: Signal) -> Result<()> {
+        let name = service.name();
+        // Killed without notice and kept down: systemd would start it again.
+        let script = match signal {
+            Signal::SIGKILL => {
+                format!("systemctl kill --kill-whom=main -s KILL {name}; systemctl stop {name}")
+            }
+            _ => format!("systemctl stop {name}"),
+        };
+        self.shell(&script)?.success().map(drop)
+    }
+
+    fn start(&self, service: Service) -> Result<()> {
+        self.shell(&format!("systemctl start {}", service.name()))?.success().map(drop)
+    }
+}

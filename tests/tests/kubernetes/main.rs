@@ -1,0 +1,24 @@
+//! Wasm pods under real kubelets. `cargo test -p wisp-tests --test kubernetes -- uml/` runs the cases of one place.
+
+mod ends;
+mod looking;
+mod neighbours;
+mod network;
+mod probes;
+mod resources;
+mod volumes;
+mod workloads;
+
+fn main() {
+    let tables = [
+        ends::CASES,
+        looking::CASES,
+        probes::CASES,
+        neighbours::CASES,
+        volumes::CASES,
+        resources::CASES,
+        network::CASES,
+        workloads::CASES,
+    ];
+    wisp_tests::kube::suite::main(&tables.concat())
+}

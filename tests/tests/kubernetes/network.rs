@@ -1,0 +1,55 @@
+//! Services, ports and names.
+
+use anyhow::{Context, ensure};
+use serde_json::json;
+use wisp_tests::kube::scene::Scene;
+use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, HOST};
+use wisp_tests::process;
+use wisp_tests::{Outcome, kube_cases};
+
+pub(crate) const CASES: &[&[Case]] = &[
+    kube_cases![Pods, EVERYWHERE; a_pod_has_its_names_and_name_servers],
+    kube_cases![Pods, HOST; a_guest_reaches_a_guest_by_its_service],
+    kube_cases![Node, BOTH_SANDBOXES; a_port_of_the_node_leads_to_a_pod],
+];
+
+fn a_pod_has_its_names_and_name_servers(scene: &Scene<'_>) -> Outcome {
+    let pod = scene.pod("named", &["/rust-0.2.wasm", "sleep", "3600"]);
+    let aliases = json!([{"ip": "10.9.8.7", "hostnames": ["in.hosts"]}]);
+    let pod =
+        pod.spec("hostname", json!("called")).spec("hostAliases", aliases).spec("dnsPolicy", json!("None"));
+    scene.ready(&pod.spec("dnsConfig", json!({"nameservers": ["10.1.2.3"], "searches": ["found.test"]})))?;
+    let resolved = scene.exec("named", &["/rust-0.2.wasm", "resolve", "in.hosts"])?;
+    ensure!(resolved == "10.9.8.7\n", "{resolved}");
+    let servers = scene.exec("named", &["/rust-0.2.wasm", "cat", "/etc/resolv.conf"])?;
+    ensure!(servers.contains("nameserver 10.1.2.3") && servers.contains("search found.test"), "{servers}");
+    let name = scene.exec("named", &["/bin/cat", "/etc/hostname"])?;
+    ensure!(name.trim() == "called", "{name}");
+    Ok(())
+}
+
+fn a_guest_reaches_a_guest_by_its_service(scene: &Scene<'_>) -> Outcome {
+    scene.ready(&scene.pod("serves", &["/http-0.2.wasm"]).label("app", "serves"))?;
+    scene.kubectl.run(&["expose", "pod", "serves", "--port=80", "--target-port=8080"])?;
+    let service = scene.kubectl.get(&["service", "serves"])?;
+    let address = service["spec"]["clusterIP"].as_str().context("no address")?;
+    // kube-proxy needs a moment, and nothing tells that it is through: a pod that fails is started again.
+    let fetch = scene.pod("asks", &["/rust-0.2.wasm", "fetch", &format!("http://{address}/hello")]);
+    scene.create(&fetch.spec("restartPolicy", json!("OnFailure")))?;
+    scene.until("asks", "answered", |pod| pod["status"]["phase"] == "Succeeded")?;
+    let seen = scene.logs("asks")?;
+    ensure!(seen.starts_with("200\nhello from"), "{seen}");
+    Ok(())
+}
+
+fn a_port_of_the_node_leads_to_a_pod(scene: &Scene<'_>) -> Outcome {
+    let port = if scene.place.name() == "pause" { 18081 } else { 18080 };
+    let ports = json!([{"containerPort": 8080, "hostPort": port}]);
+    scene.ready(&scene.pod("serves", &["/http-0.2.wasm"]).main("ports", ports))?;
+    let address = format!("http://{}:{port}/hello", wisp_tests::kube::cluster::ADDRESS);
+    let mut curl = scene.kubectl.beside("curl");
+    let seen = process::run(curl.args(["--silent", "--show-error", &address]), wisp_tests::kube::PATIENCE)?
+        .success()?;
+    ensure!(seen.starts_with("hello"), "{seen}");
+    Ok(())
+}

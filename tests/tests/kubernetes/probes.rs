@@ -1,0 +1,91 @@
+//! Probes and hooks.
+
+use anyhow::{Context, ensure};
+use serde_json::json;
+use wisp_tests::kube::scene::Scene;
+use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, HOST, NODES};
+use wisp_tests::{Outcome, kube_cases};
+
+pub(crate) const CASES: &[&[Case]] = &[
+    kube_cases![Pods, NODES;
+        probes_of_every_kind_find_a_service_ready,
+        a_looping_guest_is_found_and_restarted,
+    ],
+    kube_cases![Pods, BOTH_SANDBOXES;
+        a_failing_readiness_probe_keeps_a_pod_out,
+        a_hook_runs_after_the_start,
+    ],
+    kube_cases![Node, HOST; a_hook_runs_before_the_stop],
+];
+
+fn probes_of_every_kind_find_a_service_ready(scene: &Scene<'_>) -> Outcome {
+    let probes = [
+        ("http", json!({"httpGet": {"path": "/hello", "port": 8080}})),
+        ("tcp", json!({"tcpSocket": {"port": 8080}})),
+        ("exec", json!({"exec": {"command": ["/rust-0.2.wasm", "hello"]}})),
+        ("grpc", json!({"grpc": {"port": 8080}})),
+    ];
+    for (name, probe) in &probes {
+        let mut startup = probe.clone();
+        startup["failureThreshold"] = json!(60);
+        startup["periodSeconds"] = json!(1);
+        let pod = scene.pod(name, &["/http-0.2.wasm"]).main("startupProbe", startup);
+        scene.create(&pod.main("readinessProbe", probe.clone()).main("livenessProbe", probe.clone()))?;
+    }
+    for (name, _) in &probes {
+        scene.until(name, "ready", wisp_tests::kube::cluster::is_ready)?;
+    }
+    Ok(())
+}
+
+fn a_failing_readiness_probe_keeps_a_pod_out(scene: &Scene<'_>) -> Outcome {
+    let probe = json!({"httpGet": {"path": "/not-there", "port": 8080}, "periodSeconds": 1});
+    scene.create(&scene.pod("unready", &["/http-0.2.wasm"]).main("readinessProbe", probe))?;
+    let unhealthy = [
+        "get",
+        "events",
+        "--watch",
+        "--output=jsonpath={.reason} {.message}{'\\n'}",
+        "--field-selector=reason=Unhealthy",
+    ];
+    let event = scene.kubectl.first_line(&unhealthy)?;
+    ensure!(event.contains("statuscode: 404"), "{event}");
+    let pod = scene.kubectl.get(&["pod", "unready"])?;
+    ensure!(!wisp_tests::kube::cluster::is_ready(&pod), "{}", pod["status"]);
+    Ok(())
+}
+
+fn a_looping_guest_is_found_and_restarted(scene: &Scene<'_>) -> Outcome {
+    let probe = json!({"exec": {"command": ["/rust-0.2.wasm", "cat", "/not-there"]}, "periodSeconds": 1, "failureThreshold": 1});
+    let pod = scene.pod("loops", &["/rust-0.2.wasm", "loop"]).spec("restartPolicy", json!("Always"));
+    scene.create(&pod.main("livenessProbe", probe))?;
+    let pod = scene.until("loops", "restarted", |pod| {
+        pod["status"]["containerStatuses"][0]["restartCount"].as_i64() > Some(0)
+    })?;
+    let before = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];
+    ensure!(before["exitCode"] == 143, "{before}");
+    Ok(())
+}
+
+fn a_hook_runs_after_the_start(scene: &Scene<'_>) -> Outcome {
+    let hook =
+        json!({"postStart": {"exec": {"command": ["/rust-0.2.wasm", "write", "/tmp/started", "yes"]}}});
+    scene.ready(&scene.pod("hooked", &["/rust-0.2.wasm", "sleep", "3600"]).main("lifecycle", hook))?;
+    let seen = scene.exec("hooked", &["/rust-0.2.wasm", "cat", "/tmp/started"])?;
+    ensure!(seen == "yes", "{seen}");
+    Ok(())
+}
+
+fn a_hook_runs_before_the_stop(scene: &Scene<'_>) -> Outcome {
+    let folder = format!("/var/tmp/{}", scene.kubectl.namespace);
+    let hooks =
+        json!({"preStop": {"exec": {"command": ["/rust-0.2.wasm", "write", "/host/stopped", "yes"]}}});
+    let volume = json!({"hostPath": {"path": folder, "type": "DirectoryOrCreate"}});
+    let pod =
+        scene.pod("hooked", &["/http-0.2.wasm"]).volume("host", volume, "/host").main("lifecycle", hooks);
+    scene.ready(&pod)?;
+    scene.delete("hooked", wisp_tests::kube::PATIENCE)?;
+    let seen = scene.node()?.shell(&format!("cat {folder}/stopped && rm -r {folder}"))?.success();
+    ensure!(seen.context("the hook has written nothing")? == "yes");
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Limits, quality of service, and their change while a pod runs.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use wisp_tests::kube::scene::{Scene, container_id};
+use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, NODES};
+use wisp_tests::{Outcome, kube_cases};
+
+pub(crate) const CASES: &[&[Case]] = &[
+    kube_cases![Node, NODES;
+        limits_are_those_of_the_control_group,
+        limits_are_changed_up_and_down_while_a_pod_runs,
+    ],
+    kube_cases![Node, BOTH_SANDBOXES; each_quality_of_service_has_its_control_group],
+];
+
+const MIB: u64 = 1 << 20;
+
+/// A service with a memory limit, ready.
+fn limited(scene: &Scene<'_>, name: &str, memory: &str, cpu: &str) -> Result<Value> {
+    let resources =
+        json!({"limits": {"memory": memory, "cpu": cpu}, "requests": {"memory": "16Mi", "cpu": "10m"}});
+    scene.ready(&scene.pod(name, &["/http-0.2.wasm"]).main("resources", resources))
+}
+
+/// The memory limit and the quota of a container's processor time, in bytes and in milliseconds of a tenth of a second.
+fn limits(scene: &Scene<'_>, pod: &Value) -> Result<(u64, u64)> {
+    let id = container_id(pod)?;
+    let memory = scene.control(id, &["memory.max", "memory.limit_in_bytes"])?;
+    let quota = scene.control(id, &["cpu.max", "cpu.cfs_quota_us"])?;
+    let number = |text: &str| {
+        let first = text.split_whitespace().next().unwrap_or_default();
+        first.parse::<u64>().with_context(|| format!("the control group says {text:?}"))
+    };
+    Ok((number(&memory)?, number(&quota)? / 1000))
+}
+
+fn limits_are_those_of_the_control_group(scene: &Scene<'_>) -> Outcome {
+    let pod = limited(scene, "limited", "64Mi", "500m")?;
+    let found = limits(scene, &pod)?;
+    ensure!(found == (64 * MIB, 50), "{found:?}");
+    Ok(())
+}
+
+fn limits_are_changed_up_and_down_while_a_pod_runs(scene: &Scene<'_>) -> Outcome {
+    let pod = limited(scene, "resized", "64Mi", "500m")?;
+    let id = container_id(&pod)?.to_owned();
+    ensure!(scene.fetch("resized", "/alloc?100").is_err(), "a guest has more than its limit");
+    resize(scene, "192Mi", "900m")?;
+    ensure!(limits(scene, &pod)? == (192 * MIB, 90), "{:?}", limits(scene, &pod)?);
+    ensure!(
+        scene.fetch("resized", "/alloc?100")?.trim() == "100",
+        "the guest does not get what it may have now"
+    );
+    resize(scene, "96Mi", "300m")?;
+    ensure!(limits(scene, &pod)? == (96 * MIB, 30), "{:?}", limits(scene, &pod)?);
+    ensure!(scene.fetch("resized", "/alloc?100").is_err(), "a guest has more than its lowered limit");
+    let pod = scene.kubectl.get(&["pod", "resized"])?;
+    ensure!(container_id(&pod)? == id, "the container was started anew");
+    Ok(())
+}
+
+/// Changes the limits in place, and waits until kubelet says that they are.
+fn resize(scene: &Scene<'_>, memory: &str, cpu: &str) -> Outcome {
+    let patch = json!({"spec": {"containers": [{"name": "main", "resources": {"limits": {"memory": memory, "cpu": cpu}}}]}});
+    scene.kubectl.run(&["patch", "pod", "resized", "--subresource=resize", "--patch", &patch.to_string()])?;
+    scene
+        .until("resized", "resized", |pod| {
+            let limits = &pod["status"]["containerStatuses"][0]["resources"]["limits"];
+            limits["memory"] == memory && limits["cpu"] == cpu
+        })
+        .map(drop)
+}
+
+fn each_quality_of_service_has_its_control_group(scene: &Scene<'_>) -> Outcome {
+    let same = json!({"cpu": "100m", "memory": "64Mi"});
+    let classes = [
+        ("guaranteed", json!({"limits": same, "requests": same}), "Guaranteed"),
+        ("burstable", json!({"requests": same}), "Burstable"),
+        ("besteffort", json!({}), "BestEffort"),
+    ];
+    for (name, resources, class) in classes {
+        let pod = scene.pod(name, &["/rust-0.2.wasm", "sleep", "3600"]).main("resources", resources);
+        let pod = scene.ready(&pod)?;
+        ensure!(pod["status"]["qosClass"] == class, "{}", pod["status"]);
+        let groups = scene.control_groups(container_id(&pod)?)?;
+        let elsewhere = |path: &&String| path.contains(name) == (name == "guaranteed");
+        ensure!(!groups.is_empty() && !groups.iter().any(|path| elsewhere(&path)), "{name}: {groups:?}");
+    }
+    Ok(())
+}
