@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// An image with one layer, to be written to an archive.
+/// An image with one layer of files, to be written to an archive.
 #[derive(Debug, Clone)]
 pub struct Image {
     name: String,
@@ -16,6 +16,7 @@ pub struct Image {
     architecture: String,
     config: Value,
     files: Vec<(String, Content, u32)>,
+    wasm: Vec<Layer>,
 }
 
 #[derive(Debug, Clone)]
@@ -37,6 +38,7 @@ impl Image {
             architecture: architecture.to_owned(),
             config: json!({"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"], "WorkingDir": "/"}),
             files: Vec::new(),
+            wasm: Vec::new(),
         }
     }
 
@@ -88,49 +90,37 @@ impl Image {
         &self.name
     }
 
+    /// Adds a layer that nobody unpacks: a Wasm file of this machine.
+    #[must_use]
+    pub fn wasm_layer(mut self, title: &str, file: PathBuf) -> Self {
+        self.wasm.push(Layer { media_type: WASM.to_owned(), title: Some(title.to_owned()), file });
+        self
+    }
+
     /// Writes the archive, an OCI image layout.
     ///
     /// # Errors
     /// Those of reading its files and of writing.
     pub fn write(&self, archive: &Path) -> Result<()> {
-        let layer_path = archive.with_extension("layer");
-        self.write_layer(&layer_path)?;
-        let layer = digest_of(&mut File::open(&layer_path)?)?;
-        let config = serde_json::to_vec(&json!({
+        let file = archive.with_extension("layer");
+        self.write_layer(&file)?;
+        let config = json!({
             "architecture": self.architecture,
             "os": self.os,
             "config": self.config,
-            "rootfs": {"type": "layers", "diff_ids": [layer.0]},
+            "rootfs": {"type": "layers", "diff_ids": [digest_of(&mut File::open(&file)?)?.0]},
             "history": [{"created_by": "wisp-tests"}],
-        }))?;
-        let manifest = serde_json::to_vec(&json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": descriptor("application/vnd.oci.image.config.v1+json", &digest_of(&mut config.as_slice())?),
-            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
-        }))?;
-        let mut entry =
-            descriptor("application/vnd.oci.image.manifest.v1+json", &digest_of(&mut manifest.as_slice())?);
-        entry["platform"] = json!({"os": self.os, "architecture": self.architecture});
-        entry["annotations"] = json!({
-            "io.containerd.image.name": self.name,
-            "org.opencontainers.image.ref.name": self.name.rsplit(':').next(),
         });
-        let index = serde_json::to_vec(&json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": [entry],
-        }))?;
-
-        let mut tar = tar::Builder::new(File::create(archive)?);
-        append(&mut tar, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        append(&mut tar, "index.json", 0o644, &index)?;
-        for blob in [&config, &manifest] {
-            append(&mut tar, &blob_path(&digest_of(&mut blob.as_slice())?.0), 0o644, blob)?;
-        }
-        tar.append_file(blob_path(&layer.0), &mut File::open(&layer_path)?)?;
-        tar.finish()?;
-        Ok(std::fs::remove_file(layer_path)?)
+        let tar = Layer {
+            media_type: "application/vnd.oci.image.layer.v1.tar".to_owned(),
+            title: None,
+            file: file.clone(),
+        };
+        let layers = [&[tar], self.wasm.as_slice()].concat();
+        let platform = json!({"os": self.os, "architecture": self.architecture});
+        let config = ("application/vnd.oci.image.config.v1+json", &serde_json::to_vec(&config)?[..]);
+        write_layout(archive, &self.name, Some(platform), config, &layers)?;
+        Ok(std::fs::remove_file(file)?)
     }
 
     fn write_layer(&self, path: &Path) -> Result<()> {
@@ -160,6 +150,69 @@ impl Image {
     }
 }
 
+/// The media type of a Wasm layer.
+pub const WASM: &str = "application/wasm";
+
+/// A layer as a blob.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    pub(crate) media_type: String,
+    pub(crate) title: Option<String>,
+    pub(crate) file: PathBuf,
+}
+
+/// Writes an OCI image layout with one manifest as a tar archive. `config` is a media type and the bytes.
+pub(crate) fn write_layout(
+    archive: &Path,
+    name: &str,
+    platform: Option<Value>,
+    (config_type, config): (&str, &[u8]),
+    layers: &[Layer],
+) -> Result<()> {
+    let mut digests = Vec::new();
+    let mut descriptors = Vec::new();
+    for layer in layers {
+        let digest = digest_of(&mut File::open(&layer.file)?)?;
+        let mut descriptor = descriptor(&layer.media_type, &digest);
+        if let Some(title) = &layer.title {
+            descriptor["annotations"] = json!({"org.opencontainers.image.title": title});
+        }
+        descriptors.push(descriptor);
+        digests.push(digest.0);
+    }
+    let manifest = serde_json::to_vec(&json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": descriptor(config_type, &digest_of(&mut &*config)?),
+        "layers": descriptors,
+    }))?;
+    let mut entry =
+        descriptor("application/vnd.oci.image.manifest.v1+json", &digest_of(&mut manifest.as_slice())?);
+    if let Some(platform) = platform {
+        entry["platform"] = platform;
+    }
+    entry["annotations"] = json!({
+        "io.containerd.image.name": name,
+        "org.opencontainers.image.ref.name": name.rsplit(':').next(),
+    });
+    let index = serde_json::to_vec(&json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [entry],
+    }))?;
+
+    let mut tar = tar::Builder::new(File::create(archive)?);
+    append(&mut tar, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    append(&mut tar, "index.json", 0o644, &index)?;
+    for blob in [config, &manifest] {
+        append(&mut tar, &blob_path(&digest_of(&mut &*blob)?.0), 0o644, blob)?;
+    }
+    for (layer, digest) in layers.iter().zip(digests) {
+        tar.append_file(blob_path(&digest), &mut File::open(&layer.file)?)?;
+    }
+    Ok(tar.finish()?)
+}
+
 fn header(mode: u32, size: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_mode(mode);
@@ -171,7 +224,7 @@ fn append(tar: &mut tar::Builder<File>, name: &str, mode: u32, bytes: &[u8]) -> 
     tar.append_data(&mut header(mode, bytes.len() as u64), name, bytes)
 }
 
-fn digest_of(reader: &mut impl Read) -> Result<(String, u64)> {
+pub(crate) fn digest_of(reader: &mut impl Read) -> Result<(String, u64)> {
     let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 16]);
     loop {
         let read = reader.read(&mut buffer)?;

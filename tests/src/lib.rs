@@ -1,7 +1,7 @@
 //! The harness of the tests that cross a process.
 //!
 //! - [`site`]: where the binaries, servers and guests are; a sentence for each that is missing.
-//! - [`image`]: OCI images, made here and imported by `ctr`.
+//! - [`image`]: OCI images, made here and imported by `ctr`; [`artifact`]: Wasm artifacts.
 //! - [`space`]: private namespaces, so that a test's servers see neither the machine's network nor its `/run`.
 //! - [`bed`]: one containerd in a space; [`task`]: one container under it; [`client`] and [`events`]: its API.
 //! - [`cri`]: pods, as a kubelet makes them. [`kube`]: pods, as people make them: a whole Kubernetes.
@@ -11,6 +11,7 @@
 //! - [`memo`]: what is made once; [`process`]: children with a bound.
 //! - [`suite`]: from a table of cases to a test binary.
 
+pub mod artifact;
 pub mod bed;
 pub mod bundle;
 pub mod client;

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
+use crate::artifact::Artifact;
 use crate::bed::{Bed, LIMIT, eventually};
 use crate::cri::Cri;
 use crate::image::Image;
@@ -30,6 +31,18 @@ pub fn import_common(bed: &Bed, cri: &Cri) -> Result<()> {
 pub fn import(bed: &Bed, cri: &Cri, image: &Image) -> Result<()> {
     bed.import(image, &[])?;
     until_known(cri, image.name())
+}
+
+/// Imports an artifact, and waits until CRI knows it.
+///
+/// # Errors
+/// What `ctr` said, or where CRI does not hear of it.
+pub(crate) fn import_artifact(bed: &Bed, cri: &Cri, artifact: &Artifact) -> Result<()> {
+    let archive = bed.folder.join(format!("{}.tar", bed.id("artifact")));
+    artifact.write(&archive)?;
+    bed.ctr(&["images", "import", &archive.display().to_string()])?.success()?;
+    std::fs::remove_file(archive)?;
+    until_known(cri, artifact.name())
 }
 
 /// CRI hears of an image by an event.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use crate::artifact::Artifact;
 use crate::bed::{self, Bed, LIMIT, Options, eventually};
 use crate::cri::{Cri, config, image};
 use crate::image::Image;
@@ -110,6 +111,14 @@ impl Node {
         self.bed.launch(self.variant.version)?;
         self.cri = until_ready(&self.bed)?;
         Ok(())
+    }
+
+    /// Imports an artifact with `ctr`.
+    ///
+    /// # Errors
+    /// What `ctr` said.
+    pub fn import_artifact(&self, artifact: &Artifact) -> Result<()> {
+        image::import_artifact(&self.bed, &self.cri, artifact)
     }
 
     /// Imports an image, once.

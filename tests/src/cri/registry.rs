@@ -1,0 +1,128 @@
+//! A registry in a node's own network, and pushes to it with `oras`, which a person uses too.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::bed::{LIMIT, eventually};
+use crate::cri::node::Node;
+use crate::process::{self, Finished};
+use crate::{artifact, image, site};
+
+/// A registry that runs as long as this value.
+#[derive(Debug)]
+pub struct Registry<'a> {
+    node: &'a Node,
+    folder: PathBuf,
+    address: String,
+    server: Child,
+}
+
+impl<'a> Registry<'a> {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// Where it is missing or does not answer.
+    pub fn start(node: &'a Node) -> Result<Self> {
+        static PORTS: AtomicU16 = AtomicU16::new(5001);
+        let port = PORTS.fetch_add(1, Ordering::Relaxed);
+        let folder = node.bed.folder.join(format!("registry-{port}"));
+        fs::create_dir_all(folder.join("data"))?;
+        let config = folder.join("config.yml");
+        let data = folder.join("data").display().to_string();
+        fs::write(
+            &config,
+            format!(
+                "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {data}}}}}\n\
+                 http: {{addr: '127.0.0.1:{port}', secret: of-the-tests}}\n"
+            ),
+        )?;
+        let mut command = node.bed.space.command(site::registry("docker-registry")?);
+        command.arg("serve").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let server = process::spawn_lasting(command).context("starting the registry")?;
+        let registry = Self { node, folder, address: format!("127.0.0.1:{port}"), server };
+        eventually("the registry answers", LIMIT, || {
+            let answers = node.bed.space.inside(move || Ok(TcpStream::connect(("127.0.0.1", port)).is_ok()));
+            Ok(answers?.then_some(()))
+        })?;
+        Ok(registry)
+    }
+
+    /// A reference to an image in it.
+    #[must_use]
+    pub fn name(&self, image: &str) -> String {
+        format!("{}/{image}", self.address)
+    }
+
+    /// A folder for files that are to be pushed.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Pushes an image under its own name.
+    ///
+    /// # Errors
+    /// What `oras` said.
+    pub fn push(&self, image: &image::Image) -> Result<()> {
+        self.copy(image.name(), |archive| image.write(archive))
+    }
+
+    /// Pushes an artifact under its own name.
+    ///
+    /// # Errors
+    /// What `oras` said.
+    pub fn push_artifact(&self, artifact: &artifact::Artifact) -> Result<()> {
+        self.copy(artifact.name(), |archive| artifact.write(archive))
+    }
+
+    fn copy(&self, name: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let archive = self.folder.join("image.tar");
+        write(&archive)?;
+        let tag = name.rsplit_once(':').context("a name without a tag")?.1;
+        let from = format!("{}:{tag}", archive.display());
+        self.oras(&["cp", "--from-oci-layout", &from, "--to-plain-http", name])?.success()?;
+        Ok(fs::remove_file(archive)?)
+    }
+
+    /// Runs `oras` in the registry's network and folder, to its end.
+    ///
+    /// # Errors
+    /// Where it does not start or end; that it fails is an answer.
+    pub fn oras(&self, args: &[&str]) -> Result<Finished> {
+        // Entering a space leads to the root directory; what is pushed is named by its path from the folder.
+        let mut command = self.node.bed.space.command("env");
+        command
+            .arg("--chdir")
+            .arg(&self.folder)
+            .arg(site::registry("oras")?)
+            .args(args)
+            .env("HOME", &self.folder);
+        process::run(&mut command, LIMIT)
+    }
+
+    /// Has CRI pull an image, as a kubelet does; the reference to make containers with.
+    ///
+    /// # Errors
+    /// What CRI said.
+    pub fn pull(&self, name: &str) -> Result<String> {
+        let reference = self.node.cri.pull(name, None);
+        let reference =
+            reference.map_err(|status| anyhow::anyhow!("pulling {name}: {}", status.message()))?;
+        ensure!(!reference.is_empty(), "an image without a reference");
+        Ok(reference)
+    }
+}
+
+impl Drop for Registry<'_> {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
