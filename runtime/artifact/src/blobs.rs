@@ -18,7 +18,7 @@ const MAX_DEPTH: u32 = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It cannot be read.
-    #[error("{0} cannot be read: {1}")]
+    #[error("{0} cannot be read")]
     Io(PathBuf, #[source] io::Error),
     /// It is larger than any manifest or configuration.
     #[error("{0} is larger than {MAX_BYTES} bytes, which no manifest or configuration is")]

@@ -22,22 +22,39 @@ const CRI_METADATA: &str = "io.cri-containerd.container.metadata";
 pub enum Error {
     /// The socket.
     #[error("no connection: {0}")]
-    Connect(#[from] transport::Error),
+    Connect(String),
     /// A call failed.
-    #[error("{} ({:?})", .0.message(), .0.code())]
-    Call(#[from] Status),
+    #[error("{0} ({1:?})")]
+    Call(String, Code),
     /// The namespace cannot be sent.
     #[error("the namespace {0:?} has characters that no namespace has")]
     Namespace(String),
     /// The record of the container.
-    #[error("the container's {CRI_METADATA} cannot be read: {0}")]
-    Metadata(serde_json::Error),
+    #[error("the container's {CRI_METADATA} cannot be read")]
+    Metadata(#[source] serde_json::Error),
     /// The content store is elsewhere.
     #[error(
         "its content store is not on this node's disk, where Wasm layers are read; use containerd's own content store, or an \
          image with the Wasm in its root file system"
     )]
     NoStore,
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        Self::Call(status.message().to_owned(), status.code())
+    }
+}
+
+impl From<transport::Error> for Error {
+    fn from(error: transport::Error) -> Self {
+        // What the operating system said is the innermost; the rest says "transport error".
+        let mut innermost: &dyn std::error::Error = &error;
+        while let Some(source) = innermost.source() {
+            innermost = source;
+        }
+        Self::Connect(innermost.to_string())
+    }
 }
 
 /// A connection, in one namespace.

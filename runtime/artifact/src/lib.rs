@@ -22,10 +22,10 @@ use image::{Candidate, Config};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// containerd does not answer, or not as it should.
-    #[error("containerd was asked for the container's image: {0}")]
+    #[error("containerd was asked for the container's image")]
     Containerd(#[from] containerd::Error),
     /// A blob cannot be read.
-    #[error("containerd's content store: {0}")]
+    #[error("containerd's content store")]
     Blob(#[from] blobs::Error),
     /// A manifest makes no sense, or several do.
     #[error(transparent)]
