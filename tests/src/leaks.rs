@@ -74,7 +74,7 @@ impl Inventory {
 /// of which compiled code was checked since the boot.
 fn deep(line: &str) -> bool {
     let path = line.rsplit(' ').next().unwrap_or_default();
-    if path.starts_with("/run/wisp/checked") || path == "/run/wisp/compile.lock" {
+    if path.starts_with("/run/wisp/checked") || path.starts_with("/run/wisp/compile.") {
         return false;
     }
     let parts = path.matches('/').count();

@@ -2,15 +2,16 @@
 //!
 //! It runs as nobody, without network, privileges or environment, in a cgroup of its own (not the pod's, whose limits are
 //! for the guest, and not containerd's), first in line for the kernel's OOM killer. What it opens it was given: the Wasm
-//! at descriptor 0, the code's file at 3; facts go to 1, the one sentence of a refusal to 2.
+//! at descriptor 0, the code's file at 3; facts go to 1, the one sentence of a refusal to 2. Its parent is a keeper
+//! ([`crate::keeper`]), with which it ends.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
@@ -19,7 +20,6 @@ use oci_spec::runtime::{LinuxCpuBuilder, LinuxMemoryBuilder, LinuxResourcesBuild
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, pidfd_open};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
-use tracing::warn;
 use wisp_cgroup::Cgroup;
 use wisp_contract::facts::Facts;
 
@@ -34,6 +34,8 @@ const CODE_FD: RawFd = 3;
 const NOBODY: u32 = 65534;
 /// What the kernel's OOM killer takes first (`proc(5)`, `oom_score_adj`).
 const FIRST_TO_GO: &str = "1000";
+/// How often a compile looks whether it is still wanted.
+const WANTED_INTERVAL: Duration = Duration::from_secs(1);
 /// A compile gets a quarter of the processor that a container without a request competes for.
 const CPU_SHARES: u64 = 256;
 
@@ -57,48 +59,80 @@ pub enum Failure {
     /// The compiler's facts make no sense.
     #[error("the compiler gave facts that cannot be read: {0}")]
     Facts(#[from] serde_json::Error),
+    /// Nobody has waited for it any more.
+    #[error("the program was not compiled, because nobody waited for it any more")]
+    Abandoned,
+    /// The process that owned the compile is gone.
+    #[error("the compile was ended from outside; start the container again")]
+    Killed,
+    /// A failure that another process had, in its words.
+    #[error("{0}")]
+    Told(String),
     /// The compiler could not be run.
     #[error("the compiler could not be run: {0}")]
     Io(#[from] io::Error),
 }
 
-/// Compiles the program in `wasm`.
-pub(crate) fn run(compiler: &Path, limits: &wisp_config::Compiler, wasm: &File) -> Result<Compiled, Failure> {
-    let (mut code, mut facts, mut said) =
-        (in_memory("wisp-code")?, in_memory("wisp-facts")?, in_memory("wisp-said")?);
+/// What the compiler writes to, in memory.
+#[derive(Debug)]
+pub(crate) struct Output {
+    code: File,
+    facts: File,
+    said: File,
+}
+
+impl Output {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (code, facts) = (in_memory("wisp-code")?, in_memory("wisp-facts")?);
+        Ok(Self { code, facts, said: in_memory("wisp-said")? })
+    }
+
+    pub(crate) fn descriptors(&self) -> [RawFd; 3] {
+        [self.code.as_raw_fd(), self.facts.as_raw_fd(), self.said.as_raw_fd()]
+    }
+
+    /// The code and the facts, once the compiler has ended well.
+    pub(crate) fn compiled(&self) -> Result<Compiled, Failure> {
+        let facts: Facts = serde_json::from_str(&content(&self.facts)?)?;
+        let mut code = self.code.try_clone()?;
+        code.rewind()?;
+        Ok(Compiled { code, facts })
+    }
+}
+
+/// Compiles the program in `wasm`, for as long as it is `wanted`.
+pub(crate) fn run(
+    compiler: &Path,
+    limits: &wisp_config::Compiler,
+    wasm: &File,
+    output: &Output,
+    wanted: impl Fn() -> bool,
+) -> Result<Compiled, Failure> {
     let mut command = Command::new(compiler);
     command
         .args(["--profile", "auto"])
         .env_clear()
         .stdin(Stdio::from(wasm.try_clone()?))
-        .stdout(Stdio::from(facts.try_clone()?))
-        .stderr(Stdio::from(said.try_clone()?));
-    confine(&mut command, limits, code.as_raw_fd())?;
-    let status = wait(command.spawn()?, limits.timeout)?;
-    let (facts, said) = (content(&mut facts)?, content(&mut said)?);
+        .stdout(Stdio::from(output.facts.try_clone()?))
+        .stderr(Stdio::from(output.said.try_clone()?));
+    confine(&mut command, limits, output.code.as_raw_fd())?;
+    let status = wait(command.spawn()?, limits.timeout, wanted)?;
     if !status.success() {
-        return Err(match said.trim() {
+        return Err(match content(&output.said)?.trim() {
             "" => Failure::Died(status),
             sentence if status.code() == Some(1) => Failure::Refused(sentence.into()),
             _ => Failure::Died(status),
         });
     }
-    let facts: Facts = serde_json::from_str(&facts)?;
-    code.rewind()?;
-    Ok(Compiled { code, facts })
+    output.compiled()
 }
 
 /// What the process does between fork and exec. This process has one thread, so that the child may allocate.
 fn confine(command: &mut Command, limits: &wisp_config::Compiler, code: RawFd) -> Result<(), Failure> {
     let filter = filter().map_err(io::Error::other)?;
-    let limits = limits.clone();
     let (memory, seconds) = (limits.memory.as_u64(), limits.timeout.as_secs().max(1));
     let parent = getpid();
     let in_child = move || {
-        if let Err(error) = join_cgroup(&limits) {
-            warn!("a program is compiled in the caller's cgroup: {error}");
-        }
-        fs::write("/proc/self/oom_score_adj", FIRST_TO_GO).ok();
         die_with(parent)?;
         setrlimit(Resource::RLIMIT_AS, memory, memory)?;
         setrlimit(Resource::RLIMIT_CPU, seconds, seconds)?;
@@ -118,7 +152,7 @@ fn confine(command: &mut Command, limits: &wisp_config::Compiler, code: RawFd) -
     Ok(())
 }
 
-/// The compile ends with whoever asked for it; the next who waits starts it anew.
+/// The compiler ends with its keeper; the next who waits has a new one.
 fn die_with(parent: Pid) -> io::Result<()> {
     // SAFETY: prctl with plain integers.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } < 0 {
@@ -127,8 +161,10 @@ fn die_with(parent: Pid) -> io::Result<()> {
     if nix::unistd::getppid() == parent { Ok(()) } else { Err(io::Error::other("the parent has ended")) }
 }
 
-/// Moves this process into the compilers' cgroup, which is made if it is not there; its limits are for all of them.
-fn join_cgroup(limits: &wisp_config::Compiler) -> Result<(), Box<dyn std::error::Error>> {
+/// Makes this process, and the compiler that it will start, one that nothing else on the node suffers from: first in line for
+/// the kernel's OOM killer, and in the compilers' cgroup, whose limits are for all of them.
+pub(crate) fn stand_back(limits: &wisp_config::Compiler) -> Result<(), Box<dyn std::error::Error>> {
+    fs::write("/proc/self/oom_score_adj", FIRST_TO_GO).ok();
     let memory = LinuxMemoryBuilder::default().limit(i64::try_from(limits.memory.as_u64())?).build()?;
     let cpu = LinuxCpuBuilder::default().shares(CPU_SHARES).build()?;
     let resources = LinuxResourcesBuilder::default().memory(memory).cpu(cpu).build()?;
@@ -178,20 +214,26 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     .try_into()
 }
 
-/// Waits for the compiler, and ends it when its time is over.
-fn wait(mut child: std::process::Child, timeout: Duration) -> Result<ExitStatus, Failure> {
+/// Waits for the compiler, and ends it when its time is over or nobody wants it.
+fn wait(mut child: Child, timeout: Duration, wanted: impl Fn() -> bool) -> Result<ExitStatus, Failure> {
     let pid = rustix::process::Pid::from_child(&child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
-    let deadline = std::time::Instant::now() + timeout;
+    let deadline = Instant::now() + timeout;
     loop {
-        let left = deadline.saturating_duration_since(std::time::Instant::now());
-        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let failure = match (left.is_zero(), wanted()) {
+            (true, _) => Some(Failure::Timeout(timeout)),
+            (false, false) => Some(Failure::Abandoned),
+            (false, true) => None,
+        };
+        if let Some(failure) = failure {
+            child.kill()?;
+            child.wait()?;
+            return Err(failure);
+        }
+        let left = Timespec::try_from(left.min(WANTED_INTERVAL)).map_err(io::Error::other)?;
         match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&left)) {
-            Ok(0) => {
-                child.kill()?;
-                child.wait()?;
-                return Err(Failure::Timeout(timeout));
-            }
+            Ok(0) => {}
             Ok(_) => return Ok(child.wait()?),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(io::Error::from(error).into()),
@@ -199,7 +241,7 @@ fn wait(mut child: std::process::Child, timeout: Duration) -> Result<ExitStatus,
     }
 }
 
-fn content(file: &mut File) -> io::Result<String> {
+fn content(mut file: &File) -> io::Result<String> {
     file.rewind()?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;

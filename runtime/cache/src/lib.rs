@@ -6,12 +6,16 @@
 //!
 //! - [`key`]: what an entry is called: the program's digest and everything that its code depends on.
 //! - [`store`]: the folder: written once, checked before use, bounded in size.
-//! - [`single`]: one compile at a time for a key.
+//! - [`locks`]: who compiles and who waits.
+//! - [`keeper`]: the process that owns a compile.
 //! - [`compile`]: the confined process.
+//! - [`notes`]: why a compile failed, for those who waited for it.
 
 mod compile;
+mod keeper;
 mod key;
-mod single;
+mod locks;
+mod notes;
 mod store;
 
 use std::fs::File;
@@ -24,9 +28,14 @@ use wisp_contract::companion;
 use wisp_contract::digest::Digest;
 use wisp_contract::facts::Facts;
 
+use compile::Output;
 pub use compile::{COMPILER_CGROUP, Failure};
+use keeper::Job;
 pub use key::Key;
+use locks::{Turn, Waiting};
+use notes::Notes;
 use store::Store;
+use tracing::warn;
 
 /// The node's state that does not outlive a boot: locks, and which entries were checked since.
 const RUN: &str = "/run/wisp";
@@ -69,6 +78,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Cache {
     store: Store,
+    notes: Notes,
     run: PathBuf,
     compiler: PathBuf,
     limits: wisp_config::Compiler,
@@ -87,6 +97,7 @@ impl Cache {
     fn at(config: &Config, run: &Path, compiler: PathBuf) -> Self {
         Self {
             store: Store::new(&config.cache.path, run, config.cache.max_size.as_u64()),
+            notes: Notes::new(run),
             run: run.into(),
             compiler,
             limits: config.compiler.clone(),
@@ -130,14 +141,50 @@ impl Cache {
         self.compile(&key, &copy)
     }
 
-    /// Compiles the Wasm in `copy`, or waits for whoever does.
+    /// Has the Wasm in `copy` compiled, or waits for whoever has it compiled already.
     fn compile(&self, key: &Key, copy: &File) -> Result<Compiled, Error> {
-        let _turn = single::turn(&self.run, key)?;
-        if let Some(compiled) = self.store.get(key) {
-            return Ok(compiled);
+        let _waiting = Waiting::announce(&self.run, key)?;
+        loop {
+            let turn = Turn::take(&self.run, key)?;
+            let joins = turn.is_none();
+            if joins {
+                Turn::ended(&self.run, key)?;
+            }
+            if let Some(compiled) = self.store.get(key) {
+                return Ok(compiled);
+            }
+            let failed = if joins { self.notes.read(key) } else { self.notes.take_unheard(key) };
+            if let Some(failure) = failed {
+                return Err(Failure::Told(failure).into());
+            }
+            if let Some(turn) = turn {
+                return self.keep(turn, key, copy);
+            }
         }
-        let compiled = compile::run(&self.compiler, &self.limits, copy)?;
-        Ok(self.store.put(key, compiled))
+    }
+
+    /// Has a keeper compile the Wasm in `wasm`.
+    fn keep(&self, turn: Turn, key: &Key, wasm: &File) -> Result<Compiled, Error> {
+        let output = Output::new()?;
+        let job = Job {
+            key,
+            wasm,
+            output: &output,
+            compiler: &self.compiler,
+            limits: &self.limits,
+            store: &self.store,
+            notes: &self.notes,
+            run: &self.run,
+        };
+        let outcome = job.start(turn)?.outcome()?;
+        outcome.warnings.iter().for_each(|warning| warn!("{warning}"));
+        if let Some(failure) = outcome.failure {
+            return Err(Failure::Told(failure).into());
+        }
+        match self.store.get(key) {
+            Some(compiled) => Ok(compiled),
+            None => Ok(output.compiled()?),
+        }
     }
 }
 

@@ -106,21 +106,20 @@ impl Store {
         }
     }
 
-    /// Keeps what was compiled. What cannot be kept is used all the same, from memory.
-    pub(crate) fn put(&self, key: &Key, mut compiled: Compiled) -> Compiled {
-        match self.write(key, &mut compiled) {
-            Ok(kept) => kept,
-            Err(error) => {
-                warn!(
-                    "compiled code is not kept and each start compiles again: {}: {error}",
-                    self.dir.display()
-                );
-                compiled
-            }
-        }
+    /// Keeps what was compiled.
+    ///
+    /// # Errors
+    /// A warning for an administrator: what cannot be kept is used all the same, from memory.
+    pub(crate) fn put(&self, key: &Key, compiled: &mut Compiled) -> Result<(), String> {
+        self.write(key, compiled).map_err(|error| {
+            format!(
+                "compiled code is not kept and each start compiles again: {}: {error}",
+                self.dir.display()
+            )
+        })
     }
 
-    fn write(&self, key: &Key, compiled: &mut Compiled) -> io::Result<Compiled> {
+    fn write(&self, key: &Key, compiled: &mut Compiled) -> io::Result<()> {
         fs::create_dir_all(&self.dir)?;
         fs::set_permissions(&self.dir, Permissions::from_mode(0o700))?;
         self.evict(compiled.facts.code_bytes);
@@ -132,7 +131,7 @@ impl Store {
         write_whole(&self.dir, &note_name(key), |file| file.write_all(&note))?;
         let code = File::open(self.code_path(key))?;
         self.mark(key, &identity(&code)?);
-        Ok(Compiled { code: mappable(code)?, facts: compiled.facts.clone() })
+        Ok(())
     }
 
     /// Makes room for `wanted` bytes; what was used longest ago goes first.
@@ -222,7 +221,11 @@ fn identity(file: &File) -> io::Result<String> {
 }
 
 /// Writes a file that is there whole or not at all.
-fn write_whole(dir: &Path, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+pub(crate) fn write_whole(
+    dir: &Path,
+    name: &str,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = dir.join(format!(".{name}.{}", std::process::id()));
     let written = File::create(&temporary)
         .and_then(|mut file| write(&mut file).map(|()| file))
@@ -294,7 +297,7 @@ mod tests {
         let bed = Bed::new();
         let store = bed.store(1 << 20);
         assert!(store.get(&bed.key(1)).is_none());
-        assert_eq!(bytes(store.put(&bed.key(1), compiled(b"code"))), b"code");
+        store.put(&bed.key(1), &mut compiled(b"code")).unwrap();
         assert_eq!(bytes(store.get(&bed.key(1)).unwrap()), b"code");
         assert!(store.get(&bed.key(2)).is_none());
     }
@@ -304,7 +307,7 @@ mod tests {
         for altered in [&b"codE"[..], b"cod"] {
             let bed = Bed::new();
             let store = bed.store(1 << 20);
-            store.put(&bed.key(1), compiled(b"code"));
+            store.put(&bed.key(1), &mut compiled(b"code")).unwrap();
             let path = store.code_path(&bed.key(1));
             fs::remove_file(&path).unwrap();
             fs::write(&path, altered).unwrap();
@@ -317,7 +320,7 @@ mod tests {
     fn after_a_boot_an_entry_is_checked_in_full_again() {
         let bed = Bed::new();
         let store = bed.store(1 << 20);
-        store.put(&bed.key(1), compiled(b"code"));
+        store.put(&bed.key(1), &mut compiled(b"code")).unwrap();
         fs::remove_dir_all(&store.checked).unwrap();
         assert!(store.get(&bed.key(1)).is_some());
         assert!(store.checked.join(bed.key(1).as_str()).exists(), "the check was not noted");
@@ -328,20 +331,21 @@ mod tests {
         let bed = Bed::new();
         let store = bed.store(10);
         for (program, age) in [(1, 300), (2, 200)] {
-            store.put(&bed.key(program), compiled(b"code"));
+            store.put(&bed.key(program), &mut compiled(b"code")).unwrap();
             let note = File::options().write(true).open(store.note_path(&bed.key(program))).unwrap();
             note.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
         }
-        store.put(&bed.key(3), compiled(b"code"));
+        store.put(&bed.key(3), &mut compiled(b"code")).unwrap();
         assert!(store.get(&bed.key(1)).is_none());
         assert!(store.get(&bed.key(2)).is_some() && store.get(&bed.key(3)).is_some());
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written_costs_no_pod() {
+    fn a_folder_that_cannot_be_written_is_named_in_a_warning() {
         let bed = Bed::new();
         fs::write(bed.dir.path().join("cache"), "a file where a folder should be").unwrap();
         let store = bed.store(1 << 20);
-        assert_eq!(bytes(store.put(&bed.key(1), compiled(b"code"))), b"code");
+        let warning = store.put(&bed.key(1), &mut compiled(b"code")).unwrap_err();
+        assert!(warning.contains("is not kept") && warning.contains("cache"), "{warning}");
     }
 }

@@ -58,11 +58,21 @@ pub struct Compiler {
     /// The longest that one compile may take.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    /// How long a compile goes on when nobody waits for it any more: a kubelet gives up and tries again later.
+    #[serde(with = "humantime_serde")]
+    pub linger: Duration,
+    /// Compiles at one time; further ones wait for their turn.
+    pub at_once: u32,
 }
 
 impl Default for Compiler {
     fn default() -> Self {
-        Self { memory: ByteSize::gib(4), timeout: Duration::from_secs(600) }
+        Self {
+            memory: ByteSize::gib(4),
+            timeout: Duration::from_secs(600),
+            linger: Duration::from_secs(300),
+            at_once: 2,
+        }
     }
 }
 

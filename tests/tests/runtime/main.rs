@@ -3,6 +3,7 @@
 mod binaries;
 mod cache;
 mod commands;
+mod compile;
 mod exports;
 mod spec;
 mod unified;
@@ -12,6 +13,7 @@ fn main() {
         binaries::CASES,
         cache::CASES,
         commands::CASES,
+        compile::CASES,
         exports::CASES,
         spec::CASES,
         unified::CASES,
