@@ -6,6 +6,7 @@ mod artifact;
 mod bootstrap;
 mod bundle;
 mod cgroup;
+mod connections;
 mod delete;
 mod entrypoint;
 mod error;

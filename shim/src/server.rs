@@ -13,7 +13,6 @@ use std::time::Duration;
 use anyhow::Context;
 use containerd_shim_protos::sandbox_async::create_sandbox;
 use containerd_shim_protos::shim_async::create_task;
-use containerd_shim_protos::ttrpc::asynchronous::transport::Listener;
 use containerd_shim_protos::ttrpc::asynchronous::{Server, Service};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, getpid, set_child_subreaper, setsid};
@@ -22,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, warn};
 
 use crate::args::Args;
+use crate::connections::Connections;
 use crate::logging;
 use crate::publisher::Publisher;
 use crate::reaper::Reaper;
@@ -99,19 +99,23 @@ async fn run(args: &Args, listener: UnixListener, leader: Leader) -> anyhow::Res
     let publisher = Publisher::start(&ttrpc_address, &args.namespace);
     let tasks = Tasks::new(args, reaper, publisher.clone());
     let mut server = services(&tasks, leader).into_iter().fold(Server::new(), Server::register_service);
-    server = server.add_listener(Listener::from(tokio::net::UnixListener::from_std(listener)?));
+    let connections = Connections::default();
+    server = server.add_listener(connections.listen(tokio::net::UnixListener::from_std(listener)?));
     server.start().await?;
     debug!(id = args.id, pid = Pid::as_raw(Some(getpid())), "the shim serves");
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        () = tasks.life().ended() => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let asked = tokio::select! {
+        () = tasks.life().ended() => true,
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+    };
     debug!(id = args.id, "the shim ends");
     remove(socket);
     publisher.flush(FLUSH).await;
+    if asked && tokio::time::timeout(FLUSH, connections.closed()).await.is_err() {
+        debug!("a client has kept its connection");
+    }
     // Answers that are on their way are sent before the connections are closed.
     if tokio::time::timeout(FLUSH, server.shutdown()).await.is_err() {
         warn!("a client did not take its last answer in time");

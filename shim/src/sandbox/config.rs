@@ -86,12 +86,15 @@ pub(crate) enum Mode {
 }
 
 impl PodConfig {
-    /// Reads the options of `CreateSandbox`. A client that is not CRI sends none: its containers share no processes.
+    /// Reads the options of `CreateSandbox`. A client that is not CRI sends none: its containers share no processes, and are
+    /// in the network namespace that the client names, if it names one.
     ///
     /// # Errors
     /// The message is of another type, or is not well formed.
-    pub(crate) fn decode(any: Option<&Any>) -> Result<Self> {
-        let Some(any) = any.filter(|any| !any.type_url.is_empty()) else { return Ok(Self::without_cri()) };
+    pub(crate) fn decode(any: Option<&Any>, network: &str) -> Result<Self> {
+        let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
+            return Ok(Self::without_cri(if network.is_empty() { Mode::Node } else { Mode::Pod }));
+        };
         match any.type_url.rsplit('/').next() {
             Some(NAME) => Self::decode_message(&any.value),
             _ => Err(Error::invalid_argument(format!(
@@ -107,8 +110,12 @@ impl PodConfig {
         })
     }
 
-    fn without_cri() -> Self {
-        let options = NamespaceOptions { pid: Mode::Container.into(), ..NamespaceOptions::default() };
+    fn without_cri(network: Mode) -> Self {
+        let options = NamespaceOptions {
+            network: network.into(),
+            pid: Mode::Container.into(),
+            ..NamespaceOptions::default()
+        };
         let security_context = SecurityContext { namespace_options: Some(options) };
         let linux = Linux { security_context: Some(security_context), ..Linux::default() };
         Self { linux: Some(linux), ..Self::default() }
@@ -176,7 +183,7 @@ pub(crate) mod tests {
         // Field 7, annotations, which the shim does not read.
         bytes.extend_from_slice(&[58, 6, 10, 1, b'a', 18, 1, b'b']);
         let any = Any { type_url: NAME.to_owned(), value: bytes, ..Any::default() };
-        let read = PodConfig::decode(Some(&any)).unwrap();
+        let read = PodConfig::decode(Some(&any), "").unwrap();
         assert_eq!(read, expected);
         assert_eq!((read.network(), read.pid(), read.ipc()), (Mode::Node, Mode::Container, Mode::Pod));
         assert!(!read.has_user_namespace(), "what is absent is not asked for");
@@ -185,16 +192,23 @@ pub(crate) mod tests {
     #[test]
     fn what_is_not_said_is_the_pods() {
         let any = Any { type_url: NAME.to_owned(), ..Any::default() };
-        let read = PodConfig::decode(Some(&any)).unwrap();
+        let read = PodConfig::decode(Some(&any), "/ns").unwrap();
         assert_eq!((read.network(), read.pid(), read.ipc()), (Mode::Pod, Mode::Pod, Mode::Pod));
-        assert_eq!(PodConfig::decode(None).unwrap().pid(), Mode::Container, "clients other than CRI");
+    }
+
+    #[test]
+    fn clients_other_than_cri_share_no_processes_and_name_a_network_or_none() {
+        for (network, mode) in [("/ns", Mode::Pod), ("", Mode::Node)] {
+            let config = PodConfig::decode(None, network).unwrap();
+            assert_eq!((config.network(), config.pid()), (mode, Mode::Container));
+        }
     }
 
     #[test]
     fn options_of_another_type_or_form_are_refused() {
         let other = Any { type_url: "example.Pod".to_owned(), value: vec![1], ..Any::default() };
-        assert!(PodConfig::decode(Some(&other)).unwrap_err().to_string().contains("example.Pod"));
+        assert!(PodConfig::decode(Some(&other), "").unwrap_err().to_string().contains("example.Pod"));
         let broken = Any { type_url: NAME.to_owned(), value: vec![18, 200], ..Any::default() };
-        assert!(PodConfig::decode(Some(&broken)).unwrap_err().to_string().contains("not well formed"));
+        assert!(PodConfig::decode(Some(&broken), "").unwrap_err().to_string().contains("not well formed"));
     }
 }

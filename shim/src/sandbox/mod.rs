@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use tokio::sync::watch;
+use tokio::sync::{RwLock, RwLockReadGuard, watch};
 use tracing::{info, warn};
 
 pub(crate) use self::files::PodFiles;
@@ -30,6 +30,7 @@ use self::namespaces::{Held, Namespaces};
 use crate::bundle::RuntimeRecord;
 use crate::error::{Context, Error, Result};
 use crate::reaper::{Exit, Reaper};
+use crate::task::Tasks;
 
 /// A pod.
 #[derive(Debug)]
@@ -42,6 +43,11 @@ pub(crate) struct Pod {
     created_at: SystemTime,
     /// Held during each step of its life.
     step: tokio::sync::Mutex<()>,
+    /// Held, shared, while a container is made, which joins the namespaces: those that it finds when the pod has ended are
+    /// the node's.
+    making: RwLock<()>,
+    /// Whether it is being stopped.
+    ending: watch::Sender<bool>,
     held: Mutex<Option<Arc<Held>>>,
     exit: watch::Sender<Option<Exit>>,
 }
@@ -59,6 +65,8 @@ impl Pod {
             files: PodFiles::of(namespace, id),
             created_at: SystemTime::now(),
             step: Default::default(),
+            making: Default::default(),
+            ending: Default::default(),
             held: Default::default(),
             exit: Default::default(),
         })
@@ -106,9 +114,13 @@ impl Pod {
         }
     }
 
-    /// Lets go of everything that the pod has on the node. It may have been stopped before, or never started.
-    async fn stop(&self) {
+    /// Ends its containers, and lets go of everything that it has on the node. It may have been stopped before, or never
+    /// started.
+    async fn stop(&self, tasks: &Tasks) {
         let _step = self.step.lock().await;
+        self.ending.send_replace(true);
+        let _none_is_made = self.making.write().await;
+        tasks.kill_all().await;
         let held = self.held().clone();
         if let Some(held) = held
             && let Err(error) = held.release().await
@@ -143,16 +155,24 @@ impl Pod {
         }
     }
 
-    /// Gives the pod's files to a container that is about to be made.
+    /// Gives the pod's files to a container that is about to be made. Until it is, the answer is to be kept.
     ///
     /// # Errors
     /// The pod does not run, or the container asks for what the pod is not to have.
-    pub(crate) fn adopt(&self, bundle: &Path) -> Result<()> {
-        if self.pid().is_none() {
+    pub(crate) async fn adopt(&self, bundle: &Path) -> Result<RwLockReadGuard<'_, ()>> {
+        let making = self.making.read().await;
+        if self.pid().is_none() || *self.ending.borrow() {
             return Err(Error::failed_precondition(format!("the sandbox {} does not run", self.id)));
         }
         let not_shared = (self.config.pid() != Mode::Node).then(std::process::id);
-        mounts::add(bundle, &self.files.mounts(), not_shared)
+        mounts::add(bundle, &self.files.mounts(), not_shared)?;
+        Ok(making)
+    }
+
+    /// Waits until it is being stopped.
+    pub(crate) async fn ending(&self) {
+        // The sender is part of `self`, so waiting does not fail.
+        let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
     }
 
     /// Remembers which runtime has one of the pod's containers, for the end of a killed shim.

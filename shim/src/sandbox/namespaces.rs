@@ -48,11 +48,17 @@ impl Namespaces {
                 "the pod asks for a user namespace (hostUsers: false), which Wisp does not make; leave hostUsers out",
             ));
         }
-        let own_network = config.network() != Mode::Node && !network.is_empty();
+        let own_network = config.network() != Mode::Node;
+        if own_network && network.is_empty() {
+            return Err(Error::invalid_argument(
+                "the pod is to have a network of its own, but no network namespace is named; name one, or ask for the node's \
+                 network",
+            ));
+        }
         Ok(Self {
             network: own_network.then(|| PathBuf::from(network)),
             ipc: config.ipc() != Mode::Node,
-            uts: config.network() != Mode::Node,
+            uts: own_network,
             hostname: config.hostname.clone(),
             pid: config.pid() == Mode::Pod,
             sysctls: Sysctls::of(config)?,
@@ -144,5 +150,28 @@ impl Held {
                 leaving.await
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::tests::config;
+    use super::*;
+
+    #[test]
+    fn a_pod_has_of_its_own_what_is_not_the_nodes() {
+        let own = Namespaces::of(&config(Mode::Pod, Mode::Pod, Mode::Pod, &[]), "/ns").unwrap();
+        assert_eq!(own.network, Some("/ns".into()));
+        assert!(own.ipc && own.uts && own.pid);
+        let node = Namespaces::of(&config(Mode::Node, Mode::Node, Mode::Node, &[]), "").unwrap();
+        assert_eq!(node.network, None);
+        assert!(!node.ipc && !node.uts && !node.pid);
+        assert!(!Namespaces::of(&config(Mode::Node, Mode::Container, Mode::Pod, &[]), "").unwrap().pid);
+    }
+
+    #[test]
+    fn a_network_of_its_own_is_never_taken_to_be_the_nodes() {
+        let refused = Namespaces::of(&config(Mode::Pod, Mode::Container, Mode::Pod, &[]), "").unwrap_err();
+        assert!(refused.to_string().contains("no network namespace is named"), "{refused}");
     }
 }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::sandbox_api::{
     CreateSandboxRequest, CreateSandboxResponse, PingRequest, PingResponse, PlatformRequest,
     PlatformResponse, SandboxMetricsRequest, SandboxMetricsResponse, SandboxStatusRequest,
@@ -30,6 +31,9 @@ use crate::timestamp;
 /// The states, as CRI spells them.
 const READY: &str = "SANDBOX_READY";
 const NOT_READY: &str = "SANDBOX_NOTREADY";
+
+/// The type of an OCI configuration, whose value is JSON.
+const SPEC: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 
 /// The service over a shim's pod.
 #[derive(Debug)]
@@ -62,8 +66,7 @@ impl SandboxService {
     async fn stop(&self, pod: Arc<Pod>) -> ttrpc::Result<()> {
         let tasks = self.tasks.clone();
         Self::finish(async move {
-            tasks.kill_all().await;
-            pod.stop().await;
+            pod.stop(&tasks).await;
             Ok(())
         })
         .await
@@ -77,7 +80,7 @@ impl Sandbox for SandboxService {
         _: &TtrpcContext,
         request: CreateSandboxRequest,
     ) -> ttrpc::Result<CreateSandboxResponse> {
-        let config = PodConfig::decode(request.options.as_ref())?;
+        let config = PodConfig::decode(request.options.as_ref(), &request.netns_path)?;
         let pod = Pod::new(self.tasks.namespace(), &request.sandbox_id, config, &request.netns_path)?;
         self.tasks.set_pod(pod)?;
         Ok(CreateSandboxResponse::new())
@@ -93,7 +96,8 @@ impl Sandbox for SandboxService {
         let (leader, reaper) = (self.leader.clone(), self.tasks.reaper().clone());
         let pid = Self::finish(async move { pod.start(&leader, &reaper).await }).await?;
         debug!(id = request.sandbox_id, pid, "the pod runs");
-        Ok(StartSandboxResponse { pid, created_at, ..StartSandboxResponse::default() })
+        let spec = MessageField::some(spec(pid));
+        Ok(StartSandboxResponse { pid, created_at, spec, ..StartSandboxResponse::default() })
     }
 
     async fn platform(&self, _: &TtrpcContext, request: PlatformRequest) -> ttrpc::Result<PlatformResponse> {
@@ -180,6 +184,15 @@ impl Sandbox for SandboxService {
         metrics.data = MessageField::some(metrics::of(pod.config.cgroup_parent()));
         Ok(response)
     }
+}
+
+/// What containerd tells NRI plugins of the pod: an OCI configuration, as of a pause container, with the namespaces.
+fn spec(pid: u32) -> Any {
+    let namespaces = [("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid")];
+    let namespaces =
+        namespaces.map(|(kind, file)| json!({"type": kind, "path": format!("/proc/{pid}/ns/{file}")}));
+    let spec = json!({"ociVersion": "1.2.0", "linux": {"namespaces": namespaces}});
+    Any { type_url: SPEC.to_owned(), value: spec.to_string().into_bytes(), ..Any::default() }
 }
 
 /// What `crictl inspectp` shows: in the fields of containerd's own sandbox, whose form containerd reads.

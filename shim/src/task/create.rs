@@ -37,9 +37,11 @@ pub(super) async fn create(
         return Err(Error::unimplemented("Wisp does not restore checkpoints"));
     }
     let bundle = PathBuf::from(&request.bundle);
-    if let Some(pod) = tasks.pod() {
-        pod.adopt(&bundle)?;
-    }
+    let pod = tasks.pod();
+    let _making = match &pod {
+        Some(pod) => Some(pod.adopt(&bundle).await?),
+        None => None,
+    };
     let (options, spec) = (Options::decode(&request.options)?, Spec::read(&bundle)?);
     let making = Making { tasks, request, bundle, options, spec, abandoned };
     let rootfs = making.mount_rootfs()?;

@@ -65,8 +65,8 @@ async fn make(tasks: Arc<Tasks>, request: CreateTaskRequest, mut answer: oneshot
     let mut creating = pin!(create(&tasks, &request, &abandoned));
     let created = tokio::select! {
         created = &mut creating => created,
-        () = answer.closed() => {
-            warn!(id, "containerd has given up on a container while it was made");
+        () = given_up(&tasks, &mut answer) => {
+            warn!(id, "a container is given up while it is made");
             abandoned.notify_one();
             creating.await
         }
@@ -83,6 +83,20 @@ async fn make(tasks: Arc<Tasks>, request: CreateTaskRequest, mut answer: oneshot
             tasks.give_up(&id);
         }
         Ok(_) => {}
+    }
+}
+
+/// Waits until nobody wants the container any more: containerd has given up, or stops the pod.
+async fn given_up(tasks: &Tasks, answer: &mut oneshot::Sender<Result<u32>>) {
+    let stopped = async {
+        match tasks.pod() {
+            Some(pod) => pod.ending().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = answer.closed() => {}
+        () = stopped => {}
     }
 }
 
