@@ -19,6 +19,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     a_hook_that_hangs_ends_at_its_time_out,
     a_pid_file_names_the_process,
     namespaces_are_joined_by_path,
+    a_trap_is_told_in_the_termination_log_too,
     a_spec_that_cannot_be_read_is_refused_with_a_sentence,
     a_systemd_cgroup_without_systemd_is_made_by_hand_or_refused_with_a_sentence,
 ];
@@ -143,6 +144,28 @@ fn a_pid_file_names_the_process() -> Outcome {
     bundle.create_with(&["--pid-file", &file.display().to_string()])?;
     let pid: u64 = fs::read_to_string(&file)?.parse()?; // digits and nothing else, as runc writes them
     ensure!(bundle.state()?["pid"] == pid);
+    Ok(())
+}
+
+fn a_trap_is_told_in_the_termination_log_too() -> Outcome {
+    // As a kubelet has it: a file that everyone may write, which only the form of its path tells from others.
+    for (source, destination) in
+        [("pods/0b9f/containers/app/1a2b3c4d", "/last-words"), ("log", "/dev/termination-log")]
+    {
+        let mut bundle = Bundle::new(&["/rust-0.1.wasm", "trap", "divide"])?;
+        let log = bundle.path(source);
+        fs::create_dir_all(log.parent().context("a folder")?)?;
+        fs::write(&log, "")?;
+        fs::set_permissions(&log, fs::Permissions::from_mode(0o666))?;
+        bundle.spec["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        bundle.mount(
+            json!({"destination": destination, "type": "bind", "source": log, "options": ["rbind", "rw"]}),
+        );
+        let ended = bundle.run()?;
+        let told = fs::read_to_string(&log)?;
+        ensure!(ended.code == 134 && told.contains("integer divide by zero"), "{told:?} {ended:?}");
+        ensure!(ended.stderr.contains("integer divide by zero"), "{ended:?}");
+    }
     Ok(())
 }
 

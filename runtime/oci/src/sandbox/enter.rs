@@ -86,7 +86,7 @@ impl Enter<'_> {
                 let tree = pidfd_getfd(&self.target, *tree, PidfdGetfdFlags::empty())
                     .context("the guest's tree cannot be had of the container's process")?;
                 let view = view::again(tree, preopens)?;
-                self.launch.exec(labels, child, Become::Guest { guest, view, control: None })
+                self.launch.exec(labels, child, Become::Guest { guest, view, first: None })
             }
             Runs::Native(path) => self.launch.exec(labels, child, Become::Native { path }),
         }

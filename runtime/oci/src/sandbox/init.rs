@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use oci_spec::runtime::Spec;
 
 use super::channel::{Child, Said};
-use super::launch::{Become, Launch};
+use super::launch::{Become, First, Launch};
 use super::lsm::Labels;
 use super::namespaces::Namespaces;
-use super::{console, kernel, rootfs, view};
+use super::{console, kernel, rootfs, termination, view};
 use crate::bundle::Bundle;
 use crate::hooks::{self, Moment};
 use crate::program::Guest;
@@ -61,8 +61,12 @@ impl Init<'_> {
             console::open_terminal(socket, size.as_ref(), true).context("the terminal")?;
         }
         let view = view::lay(spec)?;
-        let control = Some((OwnedFd::from(self.control), self.counters));
-        let becoming = Become::Guest { guest: self.guest, view, control };
+        let first = First {
+            control: self.control.into(),
+            counters: self.counters,
+            termination_log: termination::open_log(spec),
+        };
+        let becoming = Become::Guest { guest: self.guest, view, first: Some(first) };
         self.launch.exec(labels, child, becoming)
     }
 

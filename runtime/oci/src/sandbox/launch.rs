@@ -43,14 +43,24 @@ pub enum Become<'a> {
         guest: &'a Guest,
         /// What the guest can open.
         view: View,
-        /// The control socket and the page of counters, for a container's first process.
-        control: Option<(OwnedFd, OwnedFd)>,
+        /// What only a container's first process has.
+        first: Option<First>,
     },
     /// A native program.
     Native {
         /// Its path in the container, found on its `PATH` already.
         path: &'a Path,
     },
+}
+
+/// What a container's first process has beside its program.
+pub struct First {
+    /// The control socket, listening.
+    pub control: OwnedFd,
+    /// The page of counters.
+    pub counters: OwnedFd,
+    /// Where a trap is told beside stderr ([`super::termination`]).
+    pub termination_log: Option<OwnedFd>,
 }
 
 impl<'a> Launch<'a> {
@@ -79,7 +89,7 @@ impl<'a> Launch<'a> {
         // From here on only what is meant to be inherited is.
         close_on_exec()?;
         let image = match becoming {
-            Become::Guest { guest, view, control } => self.guest(child, guest, view, control)?,
+            Become::Guest { guest, view, first } => self.guest(child, guest, view, first)?,
             Become::Native { path } => self.native(path)?,
         };
         identity::limit(self.process)?;
@@ -110,22 +120,17 @@ impl<'a> Launch<'a> {
         Ok(())
     }
 
-    fn guest(
-        &self,
-        child: &Child,
-        guest: &Guest,
-        view: View,
-        control: Option<(OwnedFd, OwnedFd)>,
-    ) -> Result<Image> {
+    fn guest(&self, child: &Child, guest: &Guest, view: View, first: Option<First>) -> Result<Image> {
         let mut preopens = view.preopens;
         for (preopen, descriptor) in preopens.iter_mut().zip(&view.descriptors) {
             preopen.fd = inherit(descriptor.as_fd())?;
         }
         child.say(&Said::View { tree: inherit(view.tree.as_fd())?, preopens: preopens.clone() })?;
-        let (control_fd, counters_fd) = match &control {
-            Some((socket, counters)) => (Some(inherit(socket.as_fd())?), Some(inherit(counters.as_fd())?)),
-            None => (None, None),
-        };
+        let first = first.as_ref();
+        let inherited = |fd: Option<&OwnedFd>| fd.map(|fd| inherit(fd.as_fd())).transpose();
+        let control_fd = inherited(first.map(|first| &first.control))?;
+        let counters_fd = inherited(first.map(|first| &first.counters))?;
+        let termination_log = inherited(first.and_then(|first| first.termination_log.as_ref()))?;
         let plan = Plan {
             id: self.id.to_owned(),
             program: PlannedProgram {
@@ -144,9 +149,9 @@ impl<'a> Launch<'a> {
             control_fd,
             counters_fd,
             proc_fd: Some(inherit(proc_fs()?.as_fd())?),
-            termination_log: None,
+            termination_log,
             report_fd: inherit(child.report.as_fd())?,
-            wait_for_start: control.is_some(),
+            wait_for_start: first.is_some(),
         };
         place(&plan)?;
         let arguments = plan.args.iter().map(text).collect::<Result<Vec<_>>>()?;

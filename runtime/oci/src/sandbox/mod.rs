@@ -20,6 +20,7 @@ pub mod namespaces;
 pub mod options;
 pub mod rootfs;
 pub mod seccomp;
+pub mod termination;
 pub mod view;
 
 use std::io;
