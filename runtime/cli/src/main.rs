@@ -1,6 +1,10 @@
 //! `wisp`: the tool that a person uses on a node.
 
+mod doctor;
+mod image;
 mod inspect;
+mod install;
+mod node;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -41,11 +45,32 @@ enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Put Wisp on this node: its programs, and containerd's handler for pods; or take all of it back
+    #[command(
+        after_help = "Examples:\n  wisp install\n  wisp install --uninstall\n  wisp install --root /proc/1/root --label-node --stay   (in a DaemonSet's pod)"
+    )]
+    Install(install::Args),
+    /// Say what on this node would keep a Wasm pod from running, and the cure; exits 1 where something would
+    #[command(
+        after_help = "Examples:\n  wisp doctor\n  wisp doctor --json | jq '.findings[] | select(.state != \"ok\")'"
+    )]
+    Doctor(doctor::Args),
+    /// Write the container image of the installer (`make installer-image`)
+    #[command(hide = true)]
+    InstallerImage {
+        /// The image's name, with a tag
+        #[arg(long)]
+        name: String,
+        /// What is in it, from its root
+        root: PathBuf,
+        /// An OCI archive to write
+        archive: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     match run(Args::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             writeln!(io::stderr(), "wisp: {error:#}").ok();
@@ -54,11 +79,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<()> {
-    let cache = Cache::of(&Config::load()?)?;
+fn run(command: Command) -> Result<ExitCode> {
     let mut out = io::stdout().lock();
     match command {
         Command::Compile { files } => {
+            let cache = cache()?;
             for file in files {
                 let facts = program(&cache, &file)?.facts;
                 let size = bytesize::ByteSize::b(facts.code_bytes);
@@ -66,13 +91,24 @@ fn run(command: Command) -> Result<()> {
             }
         }
         Command::Inspect { json, file } => {
-            let facts = program(&cache, &file)?.facts;
+            let facts = program(&cache()?, &file)?.facts;
             let text =
                 if json { serde_json::to_string_pretty(&facts)? + "\n" } else { inspect::text(&facts) };
             out.write_all(text.as_bytes())?;
         }
+        Command::Install(args) => install::run(&args, &mut out)?,
+        Command::Doctor(args) => {
+            if !doctor::run(&args, &mut out)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::InstallerImage { name, root, archive } => image::write(&name, &root, &archive)?,
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cache() -> Result<Cache> {
+    Ok(Cache::of(&Config::load()?)?)
 }
 
 fn program(cache: &Cache, path: &Path) -> Result<Compiled> {
