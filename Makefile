@@ -9,18 +9,21 @@ BUILT := $(CARGO_TARGET_DIR)/release
 STAGE := $(CARGO_TARGET_DIR)/stage
 CARGO_FLAGS := --release --locked --target $(TRIPLE)
 
+# The image of k8s/installer; SOURCE_DATE_EPOCH is the time of what is in it.
+INSTALLER ?= wisp-installer:0.1.0
+
 DESTDIR ?=
 PREFIX ?= /usr/local
-LAYERS ?= unit runtime containerd kubernetes
+LAYERS ?= unit runtime containerd node kubernetes
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test $(addprefix test-,unit runtime containerd kubernetes) lint audit clean guests \
+.PHONY: help build install installer-image demo test $(addprefix test-,unit runtime containerd node kubernetes) lint audit clean guests \
   testbed testbed-kubernetes tools stage bench-kubernetes
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo '  make test-LAYER          one layer of the tests (unit, runtime, containerd, kubernetes); ONLY=text runs those whose name has it'
+	@echo '  make test-LAYER          one layer of the tests (unit, runtime, containerd, node, kubernetes); ONLY=text runs those whose name has it'
 
 build: ## the programs, static, in target/release/ (what they need is installed first, as root on Debian)
 	@scripts/tools.sh build
@@ -36,6 +39,9 @@ install: ## puts them into $(DESTDIR)$(PREFIX), by default /usr/local; run `make
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/wisp
 	install -m 755 $(addprefix $(BUILT)/,containerd-shim-wisp-v1 wisp-runtime wisp) $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 $(addprefix $(BUILT)/,wisp-guest wisp-compiler wisp-artifact) $(DESTDIR)$(PREFIX)/libexec/wisp/
+
+installer-image: build stage ## the container image of k8s/installer, without Docker, as target/wisp-installer.tar
+	$(BUILT)/wisp installer-image --name $(INSTALLER) $(STAGE) $(CARGO_TARGET_DIR)/wisp-installer.tar
 
 demo: build ## Wasm under a containerd of its own, step by step; leaves nothing behind
 	@scripts/tools.sh demo
@@ -55,8 +61,15 @@ test-runtime: build guests
 test-containerd: build guests testbed
 	@scripts/test.sh containerd
 
+test-node: build guests testbed
+	@scripts/test.sh node
+
 test-kubernetes: build guests $(if $(KUBECONFIG),,testbed testbed-kubernetes) # NODES=host,uml; KUBECONFIG for a cluster of one's own
 	@scripts/test.sh kubernetes
+
+bench-kubernetes: build guests testbed testbed-kubernetes stage ## the time from `kubectl apply` to Ready, beside runc
+	@NODES=host WISP_BIN=$(STAGE)/usr/local/bin cargo test $(CARGO_FLAGS) --quiet -p wisp-tests --test kubernetes -- \
+	  --ignored --nocapture the_time_until_pods_are_ready
 
 stage:
 	@$(MAKE) --no-print-directory install DESTDIR=$(STAGE) PREFIX=/usr/local >/dev/null

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# test.sh LAYER…: runs layers of the tests (unit, runtime, containerd, kubernetes) and says how many ran in each. The last line is
+# test.sh LAYER…: runs layers of the tests (unit, runtime, containerd, node, kubernetes) and says how many ran in each. The last line is
 # `N passed, N failed`. ONLY=text runs the cases whose name has it. Called by make, which builds what is tested first.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -54,8 +54,8 @@ for layer in "$@"; do
   start=$SECONDS
   case $layer in
     unit) unit ;;
-    runtime | containerd | kubernetes) make --no-print-directory stage && binary "$layer" ;;
-    *) echo "there is no layer '$layer'; there are unit, runtime, containerd and kubernetes" ; false ;;
+    runtime | containerd | node | kubernetes) make --no-print-directory stage && binary "$layer" ;;
+    *) echo "there is no layer '$layer'; there are unit, runtime, containerd, node and kubernetes" ; false ;;
   esac </dev/null 2>&1 | tee "$log"
   count "$layer" $((SECONDS - start)) "${PIPESTATUS[0]}"
 done

@@ -5,6 +5,7 @@
 //! - [`space`]: private namespaces, so that a test's servers see neither the machine's network nor its `/run`.
 //! - [`bed`]: one containerd in a space; [`task`]: one container under it; [`client`] and [`events`]: its API.
 //! - [`cri`]: pods, as a kubelet makes them. [`kube`]: pods, as people make them: a whole Kubernetes.
+//! - [`machine`]: a root directory and a containerd of its own, for what changes a whole node.
 //! - [`bundle`]: an OCI bundle and `wisp-runtime` as a command line.
 //! - [`net`]: clients and servers inside a space.
 //! - [`leaks`]: what is left on the machine.
@@ -20,6 +21,7 @@ pub mod events;
 pub mod image;
 pub mod kube;
 pub mod leaks;
+pub mod machine;
 pub mod memo;
 pub mod net;
 pub mod process;

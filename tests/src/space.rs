@@ -64,6 +64,34 @@ impl Space {
         })
     }
 
+    /// Makes a space with a root directory of its own; `furnish` mounts what is needed below it.
+    ///
+    /// # Errors
+    /// Those of the kernel and of `furnish`.
+    pub fn with_root(root: &Path, furnish: impl FnOnce() -> Result<()> + Send + 'static) -> Result<Self> {
+        let root = root.to_path_buf();
+        on_thread(move || {
+            fs::create_dir_all(&root)?;
+            unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).context("making namespaces")?;
+            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
+            mount(Some(&root), &root, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+            furnish()?;
+            std::env::set_current_dir(&root)?;
+            nix::unistd::pivot_root(".", ".").context("changing the root directory")?;
+            // The old root lies on top of the new one.
+            nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH)?;
+            let up = Command::new("/usr/sbin/ip")
+                .args(["link", "set", "lo", "up"])
+                .status()
+                .context("starting ip")?;
+            ensure!(up.success(), "the loopback of a new network did not come up");
+            Ok(Self {
+                net: Arc::new(File::open("/proc/thread-self/ns/net")?),
+                mounts: Arc::new(File::open("/proc/thread-self/ns/mnt")?),
+            })
+        })
+    }
+
     /// A command that will run inside.
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
