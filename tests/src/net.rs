@@ -1,7 +1,7 @@
 //! Clients and servers in the networks of spaces and containers.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -48,17 +48,25 @@ pub struct Answer {
     pub body: String,
 }
 
-/// A connection to port 8080 of a container, over HTTP/1.1 and kept alive.
+/// A connection over HTTP/1.1 that is kept alive.
 #[derive(Debug)]
 pub struct Connection(BufReader<TcpStream>);
 
 impl Connection {
-    /// Connects from the calling thread's network.
+    /// Connects to port 8080 of this side, in the calling thread's network.
     ///
     /// # Errors
     /// Those of connecting.
     pub fn open() -> Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", 8080)).context("connecting")?;
+        Self::to(([127, 0, 0, 1], 8080).into())
+    }
+
+    /// Connects to any address from the calling thread's network.
+    ///
+    /// # Errors
+    /// Those of connecting.
+    pub fn to(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).context("connecting")?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         Ok(Self(BufReader::new(stream)))

@@ -40,6 +40,7 @@ impl Host {
         let root = format!("/{}", cluster.name);
         make_control_groups(&cluster.name)?;
         node::configure(SHAPE, &folder, &format!("{seen}/programs"), &seen, Some(&root))?;
+        fs::create_dir_all(cluster.folder.join("var/lib/kubelet/manifests"))?;
         let host = Self { cluster, folder };
         host.start(Service::Containerd)?;
         host.start(Service::Kubelet)?;

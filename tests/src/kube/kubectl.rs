@@ -131,18 +131,12 @@ impl Kubectl {
         self.manifests.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The first line of a command that goes on printing.
+    /// Starts a command that goes on printing lines.
     ///
     /// # Errors
-    /// Where none comes.
-    pub fn first_line(&self, args: &[&str]) -> Result<String> {
-        let lines = Running::start(self.command(args), |stdout| {
-            BufReader::new(stdout).lines().map_while(Result::ok)
-        })?;
-        lines
-            .output
-            .recv_timeout(PATIENCE)
-            .with_context(|| format!("kubectl {} printed nothing", args.join(" ")))
+    /// Where it does not start.
+    pub fn lines(&self, args: &[&str]) -> Result<Running<String>> {
+        Running::start(self.command(args), |stdout| BufReader::new(stdout).lines().map_while(Result::ok))
     }
 
     /// Watches an object (`pod/name`) until it is as it should be; the object then.
@@ -164,7 +158,7 @@ impl Kubectl {
                 Running::start(self.command(&["get", object, "--output=json", "--watch"]), |stdout| {
                     Deserializer::from_reader(stdout).into_iter::<Value>().map_while(Result::ok)
                 })?;
-            while let Ok(seen) = watch.output.recv_timeout(limit.saturating_sub(start.elapsed())) {
+            while let Ok(seen) = watch.next(limit.saturating_sub(start.elapsed())) {
                 if reached(&seen) {
                     return Ok(seen);
                 }
@@ -183,7 +177,8 @@ impl Kubectl {
 }
 
 /// A `kubectl` that goes on printing, as long as this value is there.
-struct Running<T> {
+#[derive(Debug)]
+pub struct Running<T> {
     child: Child,
     output: mpsc::Receiver<T>,
 }
@@ -205,6 +200,14 @@ impl<T: Send + 'static> Running<T> {
             }
         });
         Ok(Self { child, output })
+    }
+
+    /// What it prints next.
+    ///
+    /// # Errors
+    /// Where nothing comes within `limit`.
+    pub fn next(&self, limit: Duration) -> Result<T> {
+        self.output.recv_timeout(limit).context("kubectl printed nothing")
     }
 }
 

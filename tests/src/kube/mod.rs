@@ -3,13 +3,15 @@
 //! - [`cluster`]: etcd, API server, controller manager, scheduler and a registry in a space of their own.
 //! - [`node`]: what a test asks of a node; [`host`]: one on this machine; [`uml`]: one with systemd and cgroup v2.
 //! - [`config`]: the configuration files of all of them. [`server`]: the processes and their logs.
-//! - [`kubectl`]: what a person types; [`pod`]: manifests; [`registry`]: where kubelets pull from.
+//! - [`kubectl`]: what a person types; [`pod`]: manifests; [`registry`]: where kubelets pull from;
+//!   [`load`]: clients of a Service.
 //! - [`world`]: all of it, made once; [`scene`]: what a case is given; [`suite`]: from a table of cases to a test binary.
 
 pub mod cluster;
 pub mod config;
 pub mod host;
 pub mod kubectl;
+pub mod load;
 pub mod node;
 pub mod pod;
 pub mod registry;

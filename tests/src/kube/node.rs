@@ -74,7 +74,8 @@ pub(crate) const INVENTORY: &str = "
 find CONTROL-GROUPS -mindepth 1 -type d -path '*pod*' 2>/dev/null | sed 's/^/control group /'
 awk '$5 ~ /^.(run.(wisp|containerd|netns)|var.lib.kubelet.pods)/ {print \"mount \" $5}' /proc/self/mountinfo
 ip -o link | awk '/veth/ {print \"link \" $2}'
-find /run/wisp /run/netns /var/lib/kubelet/pods /run/containerd/io.containerd.* -mindepth 1 2>/dev/null | grep -v ^/run/wisp/checked
+find /run/wisp /run/netns /var/lib/kubelet/pods /run/containerd/io.containerd.* -mindepth 1 2>/dev/null |
+  grep -vE '^/run/wisp/(checked|compile.lock)|/(k8s.io|[.]pods)$'  # made once, for all pods
 find /var/lib/cni/networks/pods -name '[0-9]*'
 ps -eo pid,args | awk '/^ *[0-9]+ [^ ]*(containerd-shim|wisp-guest|wisp-runtime)/'
 true";
@@ -104,7 +105,7 @@ pub(crate) fn install_wisp(programs: &Path) -> Result<()> {
     for name in ["containerd-shim-wisp-v1", "wisp-runtime", "wisp"] {
         put(&site::binary(name)?, &programs.join("bin").join(name))?;
     }
-    for name in ["wisp-guest", "wisp-compiler"] {
+    for name in ["wisp-guest", "wisp-compiler", "wisp-artifact"] {
         put(&site::binary(name)?, &programs.join("libexec/wisp").join(name))?;
     }
     Ok(())

@@ -21,6 +21,13 @@ impl Pod {
         }))
     }
 
+    /// Changes its name.
+    #[must_use]
+    pub fn called(mut self, name: &str) -> Self {
+        self.0["metadata"]["name"] = json!(name);
+        self
+    }
+
     /// Sets a field of the pod's `spec`.
     #[must_use]
     pub fn spec(mut self, field: &str, value: Value) -> Self {

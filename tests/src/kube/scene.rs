@@ -40,7 +40,15 @@ impl Scene<'_> {
         self.native(name, command).spec("runtimeClassName", json!(self.place.class()))
     }
 
-    /// The same under the cluster's default runtime.
+    /// A pod of an HTTP service, which is ready when it answers.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Pod {
+        let probe =
+            json!({"httpGet": {"path": "/hello", "port": 8080}, "periodSeconds": 1, "failureThreshold": 60});
+        self.pod(name, &["/http-0.2.wasm"]).main("readinessProbe", probe)
+    }
+
+    /// The same as [`Self::pod`] under the cluster's default runtime.
     #[must_use]
     pub fn native(&self, name: &str, command: &[&str]) -> Pod {
         let pod = Pod::new(name, &self.image, command);
@@ -108,13 +116,12 @@ impl Scene<'_> {
         self.kubectl.run(&["delete", "pod", pod, &format!("--timeout={}s", limit.as_secs())]).map(drop)
     }
 
-    /// What a pod answers on port 8080, through the API server.
+    /// What a service answers on port 8080 of its pod, asked from inside.
     ///
     /// # Errors
     /// Where it does not answer 200.
     pub fn fetch(&self, pod: &str, path: &str) -> Result<String> {
-        let namespace = &self.kubectl.namespace;
-        self.kubectl.raw(&format!("/api/v1/namespaces/{namespace}/pods/{pod}:8080/proxy{path}"))
+        self.exec(pod, &["/bin/wget", "-qO-", &format!("http://127.0.0.1:8080{path}")])
     }
 
     /// The control groups of a container, one in each hierarchy where it has version 1.
@@ -123,8 +130,8 @@ impl Scene<'_> {
     /// Where the node cannot be asked.
     pub fn control_groups(&self, container: &str) -> Result<Vec<String>> {
         let top = self.node()?.control_groups();
-        let found = self.node()?.shell(&format!("find {top} -type d -name '*{container}*'"))?.success()?;
-        Ok(found.lines().map(str::to_owned).collect())
+        let found = self.node()?.shell(&format!("find {top} -type d -name '*{container}*' 2>/dev/null"))?;
+        Ok(found.stdout.lines().map(str::to_owned).collect())
     }
 
     /// What a file of a container's control group says; `names` are what the versions call it.

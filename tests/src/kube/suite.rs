@@ -221,6 +221,7 @@ fn nothing_new(name: &str, before: &BTreeSet<String>) -> Result<()> {
     let mut new = Vec::new();
     // kubelet tidies up some time after the API server has forgotten a pod.
     let gone = eventually("nothing is left", PATIENCE, || {
+        std::thread::sleep(std::time::Duration::from_millis(300)); // nothing tells that it is through
         new = node.inventory()?.difference(before).cloned().collect();
         Ok(new.is_empty().then_some(()))
     });

@@ -45,7 +45,7 @@ const BEFORE_KUBELET: &str = "#!/bin/sh -e\n\
     cp /proc/cpuinfo /run/cpuinfo && echo 'cpu MHz : 1000.000' >>/run/cpuinfo && mount --bind /run/cpuinfo /proc/cpuinfo\n";
 
 /// Copies the programs and starts the services.
-const JOIN: &str = "set -e; mkdir -p /opt/bed; cp -a /host/programs/. /opt/bed/; cp /host/*.service /etc/systemd/system/; sync; \
+const JOIN: &str = "set -e; mkdir -p /opt/bed /var/lib/kubelet/manifests; cp -a /host/programs/. /opt/bed/; cp /host/*.service /etc/systemd/system/; sync; \
     systemctl daemon-reload; systemctl enable --now containerd kubelet";
 
 /// The node.

@@ -108,7 +108,7 @@ fn a_command_ends_on_sigterm_at_once(scene: &Scene<'_>) -> Outcome {
 }
 
 fn a_service_ends_on_sigterm_with_exit_code_0(scene: &Scene<'_>) -> Outcome {
-    let pod = scene.pod("serves", &["/http-0.2.wasm"]).spec("terminationGracePeriodSeconds", json!(90));
+    let pod = scene.service("serves").spec("terminationGracePeriodSeconds", json!(90));
     let pod = pod.spec("restartPolicy", json!("Always"));
     scene.ready(&pod)?;
     ensure!(scene.fetch("serves", "/hello")?.starts_with("hello"));

@@ -1,7 +1,5 @@
 //! What a person looks into a running pod with: logs, exec, attach, cp, port-forward, debug and top.
 
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +8,7 @@ use wisp_tests::bed::eventually;
 use wisp_tests::kube::PATIENCE;
 use wisp_tests::kube::scene::{Scene, container_id};
 use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, HOST, NODES};
-use wisp_tests::process::{self, dies_with_us};
+use wisp_tests::process;
 use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
@@ -115,25 +113,13 @@ fn files_are_copied_both_ways(scene: &Scene<'_>) -> Outcome {
 }
 
 fn a_port_is_forwarded(scene: &Scene<'_>) -> Outcome {
-    scene.ready(&scene.pod("serves", &["/http-0.2.wasm"]))?;
-    let mut forward = scene.kubectl.command(&["port-forward", "pod/serves", ":8080"]);
-    dies_with_us(&mut forward).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-    let mut forward = forward.spawn()?;
-    let answer = (|| {
-        let mut line = String::new();
-        BufReader::new(forward.stdout.take().context("a pipe")?).read_line(&mut line)?;
-        let port =
-            line.split(':').nth(1).and_then(|rest| rest.split(' ').next()).context(line.clone())?.to_owned();
-        let mut curl = scene.kubectl.beside("curl");
-        process::run(
-            curl.args(["--silent", "--show-error", &format!("http://127.0.0.1:{port}/hello")]),
-            PATIENCE,
-        )?
-        .success()
-    })();
-    forward.kill()?;
-    forward.wait()?;
-    let answer = answer?;
+    scene.ready(&scene.service("serves"))?;
+    let forward = scene.kubectl.lines(&["port-forward", "pod/serves", ":8080"])?;
+    let line = forward.next(PATIENCE)?;
+    let port = line.split(':').nth(1).and_then(|rest| rest.split(' ').next()).context(line.clone())?;
+    let mut curl = scene.kubectl.beside("curl");
+    curl.args(["--silent", "--show-error", &format!("http://127.0.0.1:{port}/hello")]);
+    let answer = process::run(&mut curl, PATIENCE)?.success()?;
     ensure!(answer.starts_with("hello"), "{answer}");
     Ok(())
 }

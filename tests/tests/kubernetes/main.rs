@@ -1,11 +1,14 @@
 //! Wasm pods under real kubelets. `cargo test -p wisp-tests --test kubernetes -- uml/` runs the cases of one place.
 
 mod ends;
+mod figures;
 mod looking;
 mod neighbours;
 mod network;
 mod probes;
 mod resources;
+mod rollout;
+mod survival;
 mod volumes;
 mod workloads;
 
@@ -19,6 +22,9 @@ fn main() {
         resources::CASES,
         network::CASES,
         workloads::CASES,
+        rollout::CASES,
+        survival::CASES,
+        figures::CASES,
     ];
     wisp_tests::kube::suite::main(&tables.concat())
 }

@@ -41,11 +41,7 @@ fn init_containers_and_sidecars_of_both_kinds_work_together(scene: &Scene<'_>) -
 }
 
 fn containers_share_network_and_volumes(scene: &Scene<'_>) -> Outcome {
-    let pod = scene.pod("both", &["/http-0.2.wasm"]).volume(
-        "shared",
-        json!({"emptyDir": {"medium": "Memory"}}),
-        "/shared",
-    );
+    let pod = scene.service("both").volume("shared", json!({"emptyDir": {"medium": "Memory"}}), "/shared");
     let mut native = scene.container("native", &["/bin/sleep", "3600"]);
     native["volumeMounts"] = json!([{"name": "shared", "mountPath": "/shared"}]);
     scene.ready(&pod.beside(native))?;

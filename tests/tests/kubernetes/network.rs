@@ -29,7 +29,7 @@ fn a_pod_has_its_names_and_name_servers(scene: &Scene<'_>) -> Outcome {
 }
 
 fn a_guest_reaches_a_guest_by_its_service(scene: &Scene<'_>) -> Outcome {
-    scene.ready(&scene.pod("serves", &["/http-0.2.wasm"]).label("app", "serves"))?;
+    scene.ready(&scene.service("serves").label("app", "serves"))?;
     scene.kubectl.run(&["expose", "pod", "serves", "--port=80", "--target-port=8080"])?;
     let service = scene.kubectl.get(&["service", "serves"])?;
     let address = service["spec"]["clusterIP"].as_str().context("no address")?;
@@ -45,7 +45,7 @@ fn a_guest_reaches_a_guest_by_its_service(scene: &Scene<'_>) -> Outcome {
 fn a_port_of_the_node_leads_to_a_pod(scene: &Scene<'_>) -> Outcome {
     let port = if scene.place.name() == "pause" { 18081 } else { 18080 };
     let ports = json!([{"containerPort": 8080, "hostPort": port}]);
-    scene.ready(&scene.pod("serves", &["/http-0.2.wasm"]).main("ports", ports))?;
+    scene.ready(&scene.service("serves").main("ports", ports))?;
     let address = format!("http://{}:{port}/hello", wisp_tests::kube::cluster::ADDRESS);
     let mut curl = scene.kubectl.beside("curl");
     let seen = process::run(curl.args(["--silent", "--show-error", &address]), wisp_tests::kube::PATIENCE)?

@@ -29,7 +29,7 @@ fn probes_of_every_kind_find_a_service_ready(scene: &Scene<'_>) -> Outcome {
         let mut startup = probe.clone();
         startup["failureThreshold"] = json!(60);
         startup["periodSeconds"] = json!(1);
-        let pod = scene.pod(name, &["/http-0.2.wasm"]).main("startupProbe", startup);
+        let pod = scene.service(name).main("startupProbe", startup);
         scene.create(&pod.main("readinessProbe", probe.clone()).main("livenessProbe", probe.clone()))?;
     }
     for (name, _) in &probes {
@@ -40,7 +40,7 @@ fn probes_of_every_kind_find_a_service_ready(scene: &Scene<'_>) -> Outcome {
 
 fn a_failing_readiness_probe_keeps_a_pod_out(scene: &Scene<'_>) -> Outcome {
     let probe = json!({"httpGet": {"path": "/not-there", "port": 8080}, "periodSeconds": 1});
-    scene.create(&scene.pod("unready", &["/http-0.2.wasm"]).main("readinessProbe", probe))?;
+    scene.create(&scene.service("unready").main("readinessProbe", probe))?;
     let unhealthy = [
         "get",
         "events",
@@ -48,7 +48,7 @@ fn a_failing_readiness_probe_keeps_a_pod_out(scene: &Scene<'_>) -> Outcome {
         "--output=jsonpath={.reason} {.message}{'\\n'}",
         "--field-selector=reason=Unhealthy",
     ];
-    let event = scene.kubectl.first_line(&unhealthy)?;
+    let event = scene.kubectl.lines(&unhealthy)?.next(wisp_tests::kube::PATIENCE)?;
     ensure!(event.contains("statuscode: 404"), "{event}");
     let pod = scene.kubectl.get(&["pod", "unready"])?;
     ensure!(!wisp_tests::kube::cluster::is_ready(&pod), "{}", pod["status"]);
@@ -81,8 +81,7 @@ fn a_hook_runs_before_the_stop(scene: &Scene<'_>) -> Outcome {
     let hooks =
         json!({"preStop": {"exec": {"command": ["/rust-0.2.wasm", "write", "/host/stopped", "yes"]}}});
     let volume = json!({"hostPath": {"path": folder, "type": "DirectoryOrCreate"}});
-    let pod =
-        scene.pod("hooked", &["/http-0.2.wasm"]).volume("host", volume, "/host").main("lifecycle", hooks);
+    let pod = scene.service("hooked").volume("host", volume, "/host").main("lifecycle", hooks);
     scene.ready(&pod)?;
     scene.delete("hooked", wisp_tests::kube::PATIENCE)?;
     let seen = scene.node()?.shell(&format!("cat {folder}/stopped && rm -r {folder}"))?.success();

@@ -20,7 +20,7 @@ const MIB: u64 = 1 << 20;
 fn limited(scene: &Scene<'_>, name: &str, memory: &str, cpu: &str) -> Result<Value> {
     let resources =
         json!({"limits": {"memory": memory, "cpu": cpu}, "requests": {"memory": "16Mi", "cpu": "10m"}});
-    scene.ready(&scene.pod(name, &["/http-0.2.wasm"]).main("resources", resources))
+    scene.ready(&scene.service(name).main("resources", resources))
 }
 
 /// The memory limit and the quota of a container's processor time, in bytes and in milliseconds of a tenth of a second.

@@ -68,7 +68,7 @@ fn configuration_secrets_and_facts_of_the_pod_are_files(scene: &Scene<'_>) -> Ou
 fn a_changed_config_map_is_seen(scene: &Scene<'_>) -> Outcome {
     config_map(scene, "one")?;
     // A running guest sees it, and not only one that is started after the change.
-    let pod = scene.pod("reads", &["/http-0.2.wasm"]);
+    let pod = scene.service("reads");
     scene.ready(&pod.volume("settings", json!({"configMap": {"name": "settings"}}), "/settings"))?;
     ensure!(scene.fetch("reads", "/file?/settings/key")? == "one");
     config_map(scene, "two")?;

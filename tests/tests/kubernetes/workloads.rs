@@ -68,10 +68,7 @@ fn a_cron_job_runs(scene: &Scene<'_>) -> Outcome {
 }
 
 fn a_stateful_set_counts_up(scene: &Scene<'_>) -> Outcome {
-    let pod = scene
-        .pod("counted", &["/http-0.2.wasm"])
-        .label("app", "counted")
-        .spec("restartPolicy", json!("Always"));
+    let pod = scene.service("counted").label("app", "counted").spec("restartPolicy", json!("Always"));
     let spec = json!({"replicas": 2, "serviceName": "counted", "selector": {"matchLabels": {"app": "counted"}}, "template": pod.template()});
     scene.kubectl.apply(&maker("StatefulSet", "counted", spec))?;
     scene.kubectl.run(&["rollout", "status", "statefulset/counted", "--timeout=120s"])?;
@@ -84,17 +81,14 @@ fn a_stateful_set_counts_up(scene: &Scene<'_>) -> Outcome {
 }
 
 fn a_daemon_set_is_on_its_nodes(scene: &Scene<'_>) -> Outcome {
-    let pod = scene
-        .pod("everywhere", &["/http-0.2.wasm"])
-        .label("app", "everywhere")
-        .spec("restartPolicy", json!("Always"));
+    let pod = scene.service("everywhere").label("app", "everywhere").spec("restartPolicy", json!("Always"));
     let spec = json!({"selector": {"matchLabels": {"app": "everywhere"}}, "template": pod.template()});
     scene.kubectl.apply(&maker("DaemonSet", "everywhere", spec))?;
     scene.kubectl.run(&["rollout", "status", "daemonset/everywhere", "--timeout=120s"]).map(drop)
 }
 
 fn a_static_pod_runs(scene: &Scene<'_>) -> Outcome {
-    let mut pod = scene.pod("of-the-node", &["/http-0.2.wasm"]).manifest().clone();
+    let mut pod = scene.service("of-the-node").manifest().clone();
     pod["metadata"]["namespace"] = json!(scene.kubectl.namespace);
     let path = "/var/lib/kubelet/manifests/of-the-node.json";
     scene.node()?.shell(&format!("cat >{path} <<'END'\n{pod}\nEND\n"))?.success()?;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::io::Write;
 
-use futures_lite::stream::{once_future, unfold};
+use futures_lite::stream::{iter, once_future, unfold};
 use http_body_util::{BodyExt, StreamBody};
 use wstd::http::body::{Body, Bytes, Frame};
 use wstd::http::{Error, HeaderMap, Request, Response, StatusCode, Uri};
@@ -23,6 +23,7 @@ async fn main(request: Request<Body>) -> Result<Response<Body>, Error> {
         "/" | "/hello" => text("hello from Rust, wasi:http 0.2\n"),
         "/echo" => Ok(Response::new(request.into_body())),
         "/trailers" => trailers(request).await,
+        "/grpc.health.v1.Health/Check" => healthy(),
         "/headers" => {
             let names: Vec<_> = request.headers().keys().map(|name| format!("{name}\n")).collect();
             text(&names.concat())
@@ -78,6 +79,16 @@ async fn trailers(request: Request<Body>) -> Result<Response<Body>, Error> {
     // HTTP/1.1 sends only trailers that were announced.
     let names = trailer_names.join(", ");
     Ok(Response::builder().header("trailer", names).body(Body::from_http_body(body))?)
+}
+
+/// The answer of gRPC's health service: one message, whose field 1 says SERVING, and a trailer that says that all went well.
+fn healthy() -> Result<Response<Body>, Error> {
+    let frames = [
+        Frame::data(Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1])),
+        Frame::trailers(HeaderMap::from_iter([("grpc-status".parse()?, "0".parse()?)])),
+    ];
+    let body = StreamBody::new(iter(frames.map(Ok::<_, Infallible>)));
+    Ok(Response::builder().header("content-type", "application/grpc").body(Body::from_http_body(body))?)
 }
 
 /// A line each tenth of a second.

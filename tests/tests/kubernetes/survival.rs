@@ -1,0 +1,122 @@
+//! What ends beside a pod, and what the pod makes of it.
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use wisp_tests::bed::eventually;
+use wisp_tests::kube::PATIENCE;
+use wisp_tests::kube::cluster::is_ready;
+use wisp_tests::kube::node::Service;
+use wisp_tests::kube::scene::{Scene, container_id};
+use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, HOST, UML};
+use wisp_tests::{Outcome, kube_cases};
+
+pub(crate) const CASES: &[&[Case]] = &[
+    kube_cases![Alone, EVERYWHERE; pods_run_on_while_containerd_is_killed],
+    kube_cases![Alone, BOTH_SANDBOXES;
+        pods_run_on_while_containerd_is_restarted,
+        a_pod_whose_shim_is_killed_comes_back,
+    ],
+    kube_cases![Alone, HOST;
+        pods_run_on_while_kubelet_is_restarted,
+        a_node_is_drained,
+    ],
+    kube_cases![Alone, UML; pods_come_back_when_their_node_is_rebooted],
+];
+
+/// Pods of both kinds that run on, and the ids of their containers.
+fn running(scene: &Scene<'_>) -> Result<Vec<(&'static str, String)>> {
+    let service = scene.service("serves").spec("restartPolicy", json!("Always"));
+    let command =
+        scene.pod("sleeps", &["/rust-0.2.wasm", "sleep", "3600"]).spec("restartPolicy", json!("Always"));
+    let command = command.beside(scene.container("native", &["/bin/sleep", "3600"]));
+    let pods = [("serves", service), ("sleeps", command)];
+    pods.into_iter().map(|(name, pod)| Ok((name, container_id(&scene.ready(&pod)?)?.to_owned()))).collect()
+}
+
+/// The same containers run, and can be worked with; and one that ends is restarted in place.
+fn run_on(scene: &Scene<'_>, pods: &[(&'static str, String)]) -> Outcome {
+    for (name, id) in pods {
+        let pod = scene.until(name, "ready", is_ready)?;
+        ensure!(container_id(&pod)? == id, "{name} was started anew: {}", pod["status"]);
+        eventually("exec works", PATIENCE, || {
+            Ok(scene
+                .exec(name, &["/rust-0.1.wasm", "hello"])
+                .ok()
+                .filter(|seen| seen.starts_with("hello"))
+                .map(drop))
+        })?;
+    }
+    ensure!(scene.fetch("serves", "/hello")?.starts_with("hello"));
+    scene.kubectl.finish(&["exec", "sleeps", "--container=main", "--", "/bin/kill", "-TERM", "1"])?;
+    scene.until("sleeps", "restarted in place", |pod| main_of(pod)["restartCount"] == 1 && is_ready(pod))?;
+    scene.delete("sleeps", PATIENCE)
+}
+
+fn main_of(pod: &Value) -> &Value {
+    let all = pod["status"]["containerStatuses"].as_array();
+    all.and_then(|all| all.iter().find(|status| status["name"] == "main")).unwrap_or(&Value::Null)
+}
+
+fn while_stopped(scene: &Scene<'_>, service: Service, signal: Signal) -> Outcome {
+    let pods = running(scene)?;
+    let node = scene.node()?;
+    node.stop(service, signal)?;
+    node.start(service)?;
+    run_on(scene, &pods)
+}
+
+fn pods_run_on_while_kubelet_is_restarted(scene: &Scene<'_>) -> Outcome {
+    while_stopped(scene, Service::Kubelet, Signal::SIGTERM)
+}
+
+fn pods_run_on_while_containerd_is_restarted(scene: &Scene<'_>) -> Outcome {
+    while_stopped(scene, Service::Containerd, Signal::SIGTERM)
+}
+
+fn pods_run_on_while_containerd_is_killed(scene: &Scene<'_>) -> Outcome {
+    while_stopped(scene, Service::Containerd, Signal::SIGKILL)
+}
+
+fn a_pod_whose_shim_is_killed_comes_back(scene: &Scene<'_>) -> Outcome {
+    let pod = scene.ready(&scene.service("serves").spec("restartPolicy", json!("Always")))?;
+    let id = container_id(&pod)?.to_owned();
+    let groups = scene.control_groups(&id)?;
+    let group = groups.first().context("a container without a control group")?;
+    // The guest's parent is its shim.
+    let kill = format!("kill -9 $(ps -o ppid= -p $(head -n1 {group}/cgroup.procs))");
+    scene.node()?.shell(&kill)?.success()?;
+    scene.until("serves", "back", |pod| is_ready(pod) && container_id(pod).is_ok_and(|now| now != id))?;
+    ensure!(scene.fetch("serves", "/hello")?.starts_with("hello"));
+    ensure!(scene.control_groups(&id)?.is_empty(), "the control groups of the dead container are left");
+    Ok(())
+}
+
+fn a_node_is_drained(scene: &Scene<'_>) -> Outcome {
+    scene.ready(&scene.service("serves").label("app", "drained"))?;
+    scene.ready(&scene.pod("sleeps", &["/rust-0.2.wasm", "sleep", "3600"]).label("app", "drained"))?;
+    let name = scene.node()?.name();
+    let drained =
+        scene.kubectl.run(&["drain", name, "--force", "--pod-selector=app=drained", "--timeout=100s"]);
+    scene.kubectl.run(&["uncordon", name])?;
+    drained?;
+    let left = scene.kubectl.run(&["get", "pods", "--output=name"])?;
+    ensure!(left.is_empty(), "{left}");
+    Ok(())
+}
+
+fn pods_come_back_when_their_node_is_rebooted(scene: &Scene<'_>) -> Outcome {
+    let pods = running(scene)?;
+    let boot = || scene.node().and_then(|node| node.shell("cat /proc/sys/kernel/random/boot_id"));
+    let before = boot()?.success()?;
+    scene.node()?.shell("systemctl reboot")?;
+    eventually("the node has booted", PATIENCE, || {
+        let now = boot()?;
+        Ok((now.code == 0 && now.stdout != before).then_some(()))
+    })?;
+    for (name, id) in &pods {
+        scene.until(name, "back", |pod| is_ready(pod) && container_id(pod).is_ok_and(|now| now != id))?;
+        ensure!(scene.exec(name, &["/rust-0.1.wasm", "hello"])?.starts_with("hello"));
+    }
+    Ok(())
+}
