@@ -19,7 +19,7 @@ ONLY ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build install installer-image demo test $(addprefix test-,unit runtime containerd node kubernetes) lint audit clean guests \
-  testbed testbed-kubernetes tools stage bench-kubernetes
+  testbed testbed-kubernetes tools stage bench-kubernetes image-kubernetes
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ test-node: build guests testbed
 
 test-kubernetes: build guests $(if $(KUBECONFIG),,testbed testbed-kubernetes) # NODES=host,uml; KUBECONFIG for a cluster of one's own
 	@scripts/test.sh kubernetes
+
+image-kubernetes: guests # for a cluster of one's own: target/guests.tar holds the image IMAGE
+	@tests/bed/kubernetes.sh busybox
+	cargo run $(CARGO_FLAGS) --quiet -p wisp-tests --example guests -- $(or $(IMAGE),wisp.test/guests:1) $(CARGO_TARGET_DIR)/guests.tar
 
 bench-kubernetes: build guests testbed testbed-kubernetes stage ## the time from `kubectl apply` to Ready, beside runc
 	@NODES=host WISP_BIN=$(STAGE)/usr/local/bin cargo test $(CARGO_FLAGS) --quiet -p wisp-tests --test kubernetes -- \

@@ -2,8 +2,11 @@
 # Builds what the Kubernetes tests run, into $WISP_BED (/var/cache/wisp-bed):
 #
 #   $WISP_BED/kubernetes/   kubelet, API server, controller manager, scheduler, kube-proxy, kubectl and etcd from the Go module
-#                           kubernetes/go.mod (eleven minutes on two cores from cold), and Debian's static busybox
+#                           kubernetes/go.mod (eleven minutes on two cores from cold)
 #   $WISP_BED/node/         a node with systemd and cgroup v2 under User Mode Linux (node.sh, three minutes)
+#   $WISP_BED/busybox/      Debian's static busybox, for the image that the tests run
+#
+#   kubernetes.sh [servers|node|busybox]…     all of them without an argument
 #
 # What is there and was made from the same is left alone.
 . "$(dirname "$0")/lib.sh"
@@ -18,14 +21,26 @@ kubernetes() {
     go_program kubernetes "$bin/$name" "k8s.io/kubernetes/cmd/$name" -ldflags="$flags"
   done
   go_program kubernetes "$bin/etcd" go.etcd.io/etcd/server/v3 -ldflags='-s -w'
-  debian_package "$bed/kubernetes.new/debian" busybox-static
-  mv "$bed/kubernetes.new/debian/bin/busybox" "$bin/"
-  rm -r "$bed/kubernetes.new/debian"
 }
 
-need_go
+busybox() {
+  debian_package "$bed/busybox.new/debian" busybox-static
+  mv "$bed/busybox.new/debian/bin/busybox" "$bed/busybox.new/bin/"
+  rm -r "$bed/busybox.new/debian"
+}
+
 lock
-say "Kubernetes (about eleven minutes on two cores from cold)"
-cached kubernetes "$(go_stamp kubernetes)" kubernetes
-"$here/node.sh"
-say "Kubernetes and its node are in $bed"
+[ $# -gt 0 ] || set -- servers node busybox
+for part in "$@"; do
+  case $part in
+    servers)
+      need_go
+      say "Kubernetes (about eleven minutes on two cores from cold)"
+      cached kubernetes "$(go_stamp kubernetes)" kubernetes
+      ;;
+    node) "$here/node.sh" ;;
+    busybox) cached busybox "of this Debian" busybox ;;
+    *) die "kubernetes.sh [servers|node|busybox]…, not '$part'" ;;
+  esac
+done
+say "what the Kubernetes tests run is in $bed"

@@ -49,12 +49,20 @@ pub fn server(version: &str, name: &str) -> Result<PathBuf> {
     existing(bed().join(version).join("bin").join(name), "make testbed")
 }
 
-/// A program of Kubernetes, etcd or busybox.
+/// A program of Kubernetes, or etcd.
 ///
 /// # Errors
 /// One sentence where the program is missing.
 pub fn kubernetes(name: &str) -> Result<PathBuf> {
     existing(bed().join("kubernetes/bin").join(name), "make testbed-kubernetes")
+}
+
+/// A static busybox.
+///
+/// # Errors
+/// One sentence where it is missing.
+pub fn busybox() -> Result<PathBuf> {
+    existing(bed().join("busybox/bin/busybox"), "make testbed-kubernetes")
 }
 
 /// A file of the node under User Mode Linux: `linux`, `disk.raw`, `id`.

@@ -71,8 +71,8 @@ pub trait Node: std::fmt::Debug + Send + Sync {
 
 /// Prints what pods leave behind: control groups, mounts, network interfaces and namespaces, addresses, files.
 pub(crate) const INVENTORY: &str = "
-find CONTROL-GROUPS -mindepth 1 -type d -path '*pod*' 2>/dev/null | sed 's/^/control group /'
-awk '$5 ~ /^.(run.(wisp|containerd|netns)|var.lib.kubelet.pods)/ {print \"mount \" $5}' /proc/self/mountinfo
+find CONTROL-GROUPS -type d -name '*pod[0-9a-f][0-9a-f]*' 2>/dev/null | sed 's/^/control group /'
+awk '$5 ~ /^.(run.(wisp|containerd)|var.lib.kubelet.pods)/ {print \"mount \" $5}' /proc/self/mountinfo
 ip -o link | awk '/veth/ {print \"link \" $2}'
 find /run/wisp /run/netns /var/lib/kubelet/pods /run/containerd/io.containerd.* -mindepth 1 2>/dev/null |
   grep -vE '^/run/wisp/(checked|compile.lock)|/(k8s.io|[.]pods)$'  # made once, for all pods

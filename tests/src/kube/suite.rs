@@ -1,12 +1,12 @@
 //! From tables of cases to a test binary that leaves cluster and nodes as they were, however it ends.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::{env, fs, process, thread};
 
 use anyhow::{Result, ensure};
-use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::bed::{eventually, lock};
@@ -107,7 +107,11 @@ pub fn main(tables: &[&[Case]]) -> ! {
     let mut arguments = Arguments::from_args();
     // They wait more than they work.
     arguments.test_threads.get_or_insert(4);
-    let cases = || tables.iter().flat_map(|table| table.iter()).copied();
+    let figures = arguments.ignored || arguments.include_ignored;
+    let cases = || {
+        let all = tables.iter().flat_map(|table| table.iter()).copied();
+        all.filter(move |case| figures || case.kind != Kind::Figures)
+    };
     let (alone, together): (Vec<_>, Vec<_>) =
         cases().partition(|case| matches!(case.kind, Kind::Alone | Kind::Figures));
     let trials = |cases: Vec<Case>| cases.into_iter().flat_map(trials).collect::<Vec<_>>();
@@ -122,13 +126,12 @@ pub fn main(tables: &[&[Case]]) -> ! {
     }
     end_on_signals();
 
-    let mut conclusions = vec![libtest_mimic::run(&arguments, trials(together))];
-    arguments.test_threads = Some(1);
-    conclusions.push(libtest_mimic::run(&arguments, trials(alone)));
+    // Those that want a node alone come last, and then wait for each other.
+    let conclusion = libtest_mimic::run(&arguments, trials(together.into_iter().chain(alone).collect()));
     let after = Arguments { test_threads: Some(1), ..Arguments::default() };
-    conclusions.push(libtest_mimic::run(&after, leak_trials()));
+    let leftovers = libtest_mimic::run(&after, leak_trials());
     end();
-    process::exit(if conclusions.iter().any(Conclusion::has_failed) { 101 } else { 0 });
+    process::exit(if conclusion.has_failed() || leftovers.has_failed() { 101 } else { 0 });
 }
 
 #[allow(clippy::print_stderr)] // it is what the person at the terminal is to read
@@ -158,6 +161,25 @@ fn trials(case: Case) -> Vec<Trial> {
     places.map(trial).collect()
 }
 
+/// A case's turn on its node: with others, or alone.
+enum Turn {
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+}
+
+impl Turn {
+    fn take(place: Place, alone: bool) -> Self {
+        static NODES: [RwLock<()>; 2] = [RwLock::new(()), RwLock::new(())];
+        let node = &NODES[usize::from(place == Place::Uml)];
+        // A case that panicked has left the node as good as any.
+        if alone {
+            Self::Alone { _guard: node.write().unwrap_or_else(PoisonError::into_inner) }
+        } else {
+            Self::Shared { _guard: node.read().unwrap_or_else(PoisonError::into_inner) }
+        }
+    }
+}
+
 /// What each node held before its first case.
 static BEFORE: Mutex<Vec<(&'static str, BTreeSet<String>)>> = Mutex::new(Vec::new());
 
@@ -170,6 +192,7 @@ fn run(case: Case, place: Place) -> Outcome {
         [Place::Host, Place::Uml].into_iter().filter(|&place| wanted(place)).map(Place::node).collect(),
     );
     let node = world.node(place.node())?;
+    let _turn = Turn::take(place, matches!(case.kind, Kind::Alone | Kind::Figures));
     let mut before = lock(&BEFORE);
     if !before.iter().any(|(name, _)| *name == node.name()) {
         before.push((node.name(), node.inventory()?));

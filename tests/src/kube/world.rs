@@ -143,7 +143,7 @@ pub fn guests(name: &str) -> Result<Image> {
         .folder("/tmp", 0o1777)
         .file("/data/greeting.txt", "a file of the image\n")
         .file("/lib.wasm", wat::parse_str(LIBRARY)?)
-        .file_of("/bin/busybox", site::kubernetes("busybox")?);
+        .file_of("/bin/busybox", site::busybox()?);
     for applet in
         ["sh", "cat", "tar", "ls", "sleep", "nc", "wget", "id", "ps", "stty", "echo", "test", "kill"]
     {
