@@ -4,15 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
-use crate::bed::{LIMIT, eventually};
+use crate::bed::LIMIT;
 use crate::kube::config::{SERVICES, TOKEN, kubeconfig};
+use crate::kube::eventually;
 use crate::kube::kubectl::Kubectl;
 use crate::kube::server::Servers;
 use crate::kube::{PATIENCE, registry};
@@ -204,7 +203,7 @@ impl Cluster {
 
     fn until_ready(&self) -> Result<()> {
         let url = format!("https://{ADDRESS}:6443/readyz");
-        eventually("the API server is ready", PATIENCE, || {
+        eventually("the API server is ready", || {
             self.servers.require("etcd")?;
             self.servers.require("kube-apiserver")?;
             let mut curl = self.space.command("curl");
@@ -212,9 +211,6 @@ impl Cluster {
                 curl.args(["--silent", "--insecure", "--fail", "--oauth2-bearer", TOKEN, &url]),
                 LIMIT,
             )?;
-            if asked.code != 0 {
-                thread::sleep(Duration::from_millis(100)); // nothing tells that it is ready
-            }
             Ok((asked.code == 0).then_some(()))
         })
     }

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
-use crate::bed::eventually;
 use crate::kube::PATIENCE;
 use crate::kube::cluster::{ADDRESS, Cluster};
 use crate::kube::config::{CONTAINERD, Shape};
+use crate::kube::eventually;
 use crate::kube::node::{self, Node, Service};
 use crate::leaks;
 use crate::process::{self, Finished};
@@ -66,7 +66,7 @@ impl Host {
         let mut containerd = self.command("containerd");
         containerd.arg("--config").arg(self.folder.join("containerd.toml"));
         self.cluster.servers.start("containerd", containerd)?;
-        eventually("containerd answers", PATIENCE, || {
+        eventually("containerd answers", || {
             self.cluster.servers.require("containerd")?;
             let mut ctr = self.command("ctr");
             let asked = process::run(ctr.args(["--address", CONTAINERD, "version"]), PATIENCE)?;

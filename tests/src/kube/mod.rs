@@ -21,7 +21,26 @@ pub mod suite;
 pub mod uml;
 pub mod world;
 
+use std::thread;
 use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::bed;
 
 /// How long anything may take that a test of a whole cluster waits for: images are pulled and programs compiled meanwhile.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Asks until there is an answer, for what no event tells; not so often that the asking is what the machine is busy with.
+///
+/// # Errors
+/// What was waited for, where it does not come within [`PATIENCE`].
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    bed::eventually(what, PATIENCE, || {
+        let answer = ask()?;
+        if answer.is_none() {
+            thread::sleep(Duration::from_millis(300));
+        }
+        Ok(answer)
+    })
+}

@@ -9,8 +9,8 @@ use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::bed::{eventually, lock};
-use crate::kube::PATIENCE;
+use crate::bed::lock;
+use crate::kube::eventually;
 use crate::kube::node::Node;
 use crate::kube::scene::Scene;
 use crate::kube::world::{self, PODSANDBOX, World, world};
@@ -236,15 +236,14 @@ fn leak_trials() -> Vec<Trial> {
 fn nothing_new(name: &str, before: &BTreeSet<String>) -> Result<()> {
     let world = world()?;
     let prefix = format!("{}-", site::run_name());
-    eventually("all namespaces of the tests are gone", PATIENCE, || {
+    eventually("all namespaces of the tests are gone", || {
         let names = world.kubectl.run(&["get", "namespaces", "--output=name"])?;
         Ok((!names.contains(&prefix)).then_some(()))
     })?;
     let node = world.node(name)?;
     let mut new = Vec::new();
     // kubelet tidies up some time after the API server has forgotten a pod.
-    let gone = eventually("nothing is left", PATIENCE, || {
-        std::thread::sleep(std::time::Duration::from_millis(300)); // nothing tells that it is through
+    let gone = eventually("nothing is left", || {
         new = node.inventory()?.difference(before).cloned().collect();
         Ok(new.is_empty().then_some(()))
     });

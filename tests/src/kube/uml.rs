@@ -4,16 +4,14 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
-use crate::bed::eventually;
 use crate::kube::PATIENCE;
 use crate::kube::cluster::{Cluster, WIRE};
 use crate::kube::config::Shape;
+use crate::kube::eventually;
 use crate::kube::node::{self, Node, Service};
 use crate::process::{self, Finished};
 use crate::site;
@@ -98,13 +96,9 @@ impl Uml {
     }
 
     fn until_reachable(&self) -> Result<()> {
-        eventually("node uml has booted", PATIENCE, || {
+        eventually("node uml has booted", || {
             self.cluster.servers.require("linux")?;
-            let answers = self.shell("true")?.code == 0;
-            if !answers {
-                thread::sleep(Duration::from_millis(300)); // nothing tells that it listens
-            }
-            Ok(answers.then_some(()))
+            Ok((self.shell("true")?.code == 0).then_some(()))
         })
     }
 }

@@ -1,11 +1,9 @@
 //! What a person looks into a running pod with: logs, exec, attach, cp, port-forward, debug and top.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use wisp_tests::bed::eventually;
 use wisp_tests::kube::PATIENCE;
+use wisp_tests::kube::eventually;
 use wisp_tests::kube::scene::{Scene, container_id};
 use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, HOST, NODES};
 use wisp_tests::process;
@@ -150,27 +148,23 @@ fn logs_are_rotated_under_the_writer(scene: &Scene<'_>) -> Outcome {
     let pod = scene.pod("writes", &["/rust-0.2.wasm", "tick", "0"]);
     scene.ready(&pod)?;
     let folder = format!("/var/log/pods/{}_writes_*/main", scene.kubectl.namespace);
-    eventually("a second log", PATIENCE, || {
+    eventually("a second log", || {
         let files = scene.node()?.shell(&format!("ls {folder} | wc -l"))?.success()?;
-        std::thread::sleep(Duration::from_millis(300)); // nothing tells that kubelet has rotated
         Ok((files.trim().parse::<u32>()? > 1).then_some(()))
     })?;
     // What is written from then on is in the new file.
     let tail = || scene.kubectl.run(&["logs", "writes", "--tail=1"]);
     let first = tail()?;
-    eventually("a new line", PATIENCE, || Ok((tail()? != first).then_some(())))
+    eventually("a new line", || Ok((tail()? != first).then_some(())))
 }
 
 fn the_summary_agrees_with_the_control_group(scene: &Scene<'_>) -> Outcome {
     let pod = scene.pod("weighs", &["/rust-0.2.wasm", "touch", "64"]).main("stdin", json!(true));
     let pod = scene.ready(&pod)?;
     let id = container_id(&pod)?;
-    eventually("the guest has its memory", PATIENCE, || {
-        Ok(scene.logs("weighs")?.contains("touched").then_some(()))
-    })?;
+    eventually("the guest has its memory", || Ok(scene.logs("weighs")?.contains("touched").then_some(())))?;
     let path = format!("/api/v1/nodes/{}/proxy/stats/summary", scene.node()?.name());
-    let stats = eventually("the summary has the container's memory", PATIENCE, || {
-        std::thread::sleep(Duration::from_millis(500)); // kubelet looks now and then
+    let stats = eventually("the summary has the container's memory", || {
         let summary: Value = serde_json::from_str(&scene.kubectl.raw(&path)?)?;
         let pods = summary["pods"].as_array().cloned().unwrap_or_default();
         let ours = |pod: &Value| pod["podRef"]["namespace"] == scene.kubectl.namespace.as_str();

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use wisp_tests::bed::eventually;
 use wisp_tests::kube::PATIENCE;
+use wisp_tests::kube::eventually;
 use wisp_tests::kube::load::Load;
 use wisp_tests::kube::scene::Scene;
 use wisp_tests::kube::suite::{Case, HOST};
@@ -51,7 +51,7 @@ fn deploy(scene: &Scene<'_>, replicas: usize) -> Result<SocketAddr> {
         service["spec"]["clusterIP"].as_str().context("a Service without an address")?.parse()?;
     let address = SocketAddr::new(address, 80);
     let space = space()?;
-    eventually("the Service answers", PATIENCE, || {
+    eventually("the Service answers", || {
         let asked = space.inside(move || Connection::to(address)?.get("/hello"));
         Ok(asked.ok().filter(|answer| answer.status == 200).map(drop))
     })?;
@@ -84,7 +84,7 @@ fn a_rolling_update_under_load_loses_no_request(scene: &Scene<'_>) -> Outcome {
 
 /// Waits until there are so many pods, those that go being gone.
 fn until_pods(scene: &Scene<'_>, count: usize) -> Outcome {
-    eventually("the other pods are gone", PATIENCE, || {
+    eventually("the other pods are gone", || {
         let pods = scene.kubectl.run(&["get", "pods", "--output=name"])?;
         Ok((pods.lines().count() == count).then_some(()))
     })

@@ -3,9 +3,9 @@
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use wisp_tests::bed::eventually;
 use wisp_tests::kube::PATIENCE;
 use wisp_tests::kube::cluster::is_ready;
+use wisp_tests::kube::eventually;
 use wisp_tests::kube::node::Service;
 use wisp_tests::kube::scene::{Scene, container_id};
 use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, HOST, UML};
@@ -39,7 +39,7 @@ fn run_on(scene: &Scene<'_>, pods: &[(&'static str, String)]) -> Outcome {
     for (name, id) in pods {
         let pod = scene.until(name, "ready", is_ready)?;
         ensure!(container_id(&pod)? == id, "{name} was started anew: {}", pod["status"]);
-        eventually("exec works", PATIENCE, || {
+        eventually("exec works", || {
             Ok(scene
                 .exec(name, &["/rust-0.1.wasm", "hello"])
                 .ok()
@@ -110,7 +110,7 @@ fn pods_come_back_when_their_node_is_rebooted(scene: &Scene<'_>) -> Outcome {
     let boot = || scene.node().and_then(|node| node.shell("cat /proc/sys/kernel/random/boot_id"));
     let before = boot()?.success()?;
     scene.node()?.shell("systemctl reboot")?;
-    eventually("the node has booted", PATIENCE, || {
+    eventually("the node has booted", || {
         let now = boot()?;
         Ok((now.code == 0 && now.stdout != before).then_some(()))
     })?;

@@ -2,8 +2,7 @@
 
 use anyhow::ensure;
 use serde_json::json;
-use wisp_tests::bed::eventually;
-use wisp_tests::kube::PATIENCE;
+use wisp_tests::kube::eventually;
 use wisp_tests::kube::pod::Pod;
 use wisp_tests::kube::scene::{Scene, ended_with};
 use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, HOST, NODES};
@@ -72,8 +71,7 @@ fn a_changed_config_map_is_seen(scene: &Scene<'_>) -> Outcome {
     scene.ready(&pod.volume("settings", json!({"configMap": {"name": "settings"}}), "/settings"))?;
     ensure!(scene.fetch("reads", "/file?/settings/key")? == "one");
     config_map(scene, "two")?;
-    eventually("the change is seen", PATIENCE, || {
-        std::thread::sleep(std::time::Duration::from_millis(500)); // nothing tells that kubelet has written it
+    eventually("the change is seen", || {
         Ok((scene.fetch("reads", "/file?/settings/key")? == "two").then_some(()))
     })
 }
