@@ -31,12 +31,16 @@ impl Inventory {
             }
         }
         let (state, records) = (bed.folder.join("state"), bed.folder.join("root/io.containerd.grpc.v1.cri"));
-        let once =
-            format!("file d {}", state.join("io.containerd.runtime.v2.task").join(&bed.namespace).display());
+        let once = [
+            format!("io.containerd.runtime.v2.task/{}", bed.namespace),
+            format!("io.containerd.sandbox.controller.v1.shim/{}", bed.namespace),
+            "io.containerd.grpc.v1.cri/image-volumes".to_owned(),
+        ]
+        .map(|folder| format!("file d {}", state.join(folder).display()));
         lines.extend(bed.space.inside(move || {
             let mut lines = mounts()?;
             lines.extend(files(Path::new("/run"), "file").into_iter().filter(|line| deep(line)));
-            lines.extend(files(&state, "file").into_iter().filter(|line| *line != once));
+            lines.extend(files(&state, "file").into_iter().filter(|line| !once.contains(line)));
             // Of pods: what CRI keeps of them, and who has which address.
             lines.extend(files(&records, "file"));
             lines.extend(files(Path::new("/var/lib/cni"), "file"));
@@ -47,6 +51,12 @@ impl Inventory {
         Ok(Self(lines))
     }
 
+    /// What has come since `before`.
+    #[must_use]
+    pub fn new_since(&self, before: &Self) -> BTreeSet<String> {
+        self.0.difference(&before.0).cloned().collect()
+    }
+
     /// Requires that nothing has come since `before`; waits a little for what is still going.
     ///
     /// # Errors
@@ -54,8 +64,7 @@ impl Inventory {
     pub fn nothing_new(bed: &Bed, before: &Self) -> Result<()> {
         let start = Instant::now();
         loop {
-            let now = Self::of(bed)?;
-            let new: Vec<_> = now.0.difference(&before.0).cloned().collect();
+            let new = Vec::from_iter(Self::of(bed)?.new_since(before));
             if new.is_empty() {
                 return Ok(());
             }
@@ -70,15 +79,16 @@ impl Inventory {
     }
 }
 
-/// What is made once for all containers is no leak: `/run/wisp/<namespace>`, `/run/containerd/runc/<namespace>`, and the notes
-/// of which compiled code was checked since the boot.
+/// What is made once for all containers is no leak: `/run/wisp/<namespace>`, `/run/wisp/.pods/<namespace>`,
+/// `/run/containerd/runc/<namespace>`, and the notes of which compiled code was checked since the boot.
 fn deep(line: &str) -> bool {
     let path = line.rsplit(' ').next().unwrap_or_default();
     if path.starts_with("/run/wisp/checked") || path.starts_with("/run/wisp/compile.") {
         return false;
     }
     let parts = path.matches('/').count();
-    !line.starts_with("file d") || parts > if path.starts_with("/run/containerd/runc") { 4 } else { 3 }
+    let nested = ["/run/containerd/runc", "/run/wisp/.pods"].iter().any(|folder| path.starts_with(folder));
+    !line.starts_with("file d") || parts > if nested { 4 } else { 3 }
 }
 
 fn mounts() -> Result<BTreeSet<String>> {
@@ -200,6 +210,24 @@ pub fn parent_of(pid: i32) -> Result<i32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
     Ok(line.unwrap_or_default().trim().parse()?)
+}
+
+/// Whether a process is in another network than a bed's containerd.
+#[must_use]
+pub fn in_another_network(bed: &Bed, pid: i32) -> bool {
+    let network = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let daemon = bed.pid().ok().map(u32::cast_signed);
+    network(pid).is_some_and(|own| daemon.and_then(network).is_some_and(|nodes| own != nodes))
+}
+
+/// The names of the children of a process.
+#[must_use]
+pub fn children_of(pid: i32) -> Vec<String> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    pids.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
+        .filter(|&child: &i32| parent_of(child).is_ok_and(|parent| parent == pid))
+        .filter_map(|child| fs::read_to_string(format!("/proc/{child}/comm")).ok())
+        .collect()
 }
 
 /// Whether this machine's controllers are those of cgroup v1.

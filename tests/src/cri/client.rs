@@ -156,12 +156,12 @@ impl Cri {
         Ok(())
     }
 
-    /// How a container is, with what containerd adds for people.
+    /// How a container is; with what containerd adds for people, where that is asked for.
     ///
     /// # Errors
     /// The status.
-    pub fn container_status(&self, id: &str) -> Answer<ContainerStatusResponse> {
-        let request = ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
+    pub fn container_status(&self, id: &str, verbose: bool) -> Answer<ContainerStatusResponse> {
+        let request = ContainerStatusRequest { container_id: id.to_owned(), verbose };
         Ok(call!(self, runtime, container_status, request))
     }
 

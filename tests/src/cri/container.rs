@@ -14,7 +14,7 @@ use crate::cri::api::{
 };
 use crate::cri::logs::{self, Line};
 use crate::cri::pod::Pod;
-use crate::leaks;
+use crate::{leaks, task};
 
 /// A container that is to be made.
 #[derive(Debug, Clone)]
@@ -27,6 +27,9 @@ pub struct ContainerSpec<'p, 'n> {
 impl<'p, 'n> ContainerSpec<'p, 'n> {
     pub(super) fn new(pod: &'p Pod<'n>, args: &[&str]) -> Self {
         let name = pod.node.bed.id("c");
+        // Where runc stands in for Wisp, the native build of the same program does.
+        let stand_in = |arg: &&str| task::without_wisp() && arg.starts_with("/rust-");
+        let args = args.iter().map(|arg| if stand_in(arg) { "/native" } else { arg });
         let linux = pod.config.linux.clone().unwrap_or_default();
         let security = LinuxContainerSecurityContext {
             // A kubelet says the pod's again for each container.
@@ -37,7 +40,7 @@ impl<'p, 'n> ContainerSpec<'p, 'n> {
             log_path: format!("{name}.log"),
             metadata: Some(ContainerMetadata { name, attempt: 0 }),
             image: Some(ImageSpec { image: GUESTS.into(), ..Default::default() }),
-            command: args.iter().map(|&arg| arg.to_owned()).collect(),
+            command: args.map(str::to_owned).collect(),
             linux: Some(LinuxContainerConfig { security_context: Some(security), ..Default::default() }),
             ..Default::default()
         };
@@ -166,7 +169,7 @@ impl Running<'_, '_> {
     /// # Errors
     /// What CRI said.
     pub fn status(&self) -> Result<ContainerStatus> {
-        self.pod.node.cri.container_status(&self.id)?.status.context("a status without a status")
+        self.pod.node.cri.container_status(&self.id, false)?.status.context("a status without a status")
     }
 
     /// Its process on the machine.
@@ -174,7 +177,7 @@ impl Running<'_, '_> {
     /// # Errors
     /// Where containerd does not say it.
     pub fn pid(&self) -> Result<u32> {
-        let info = self.pod.node.cri.container_status(&self.id)?.info;
+        let info = self.pod.node.cri.container_status(&self.id, true)?.info;
         let info: Value = serde_json::from_str(info.get("info").context("no info")?)?;
         let pid = info["pid"].as_u64().filter(|&pid| pid > 0).context("no pid in the container's status")?;
         Ok(u32::try_from(pid)?)

@@ -1,12 +1,16 @@
 //! One containerd with CRI and one of its handlers.
 
 use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::artifact::Artifact;
 use crate::bed::{self, Bed, LIMIT, Options, eventually};
+use crate::cri::api::StatusResponse;
 use crate::cri::{Cri, config, image};
 use crate::image::Image;
 use crate::memo::Memo;
@@ -89,7 +93,7 @@ impl Node {
     }
 
     fn on(bed: Arc<Bed>, variant: Variant) -> Result<Self> {
-        let cri = until_ready(&bed)?;
+        let cri = connect(&bed)?;
         Ok(Self { bed, variant, cri, handler: Cell::new(variant.handler()) })
     }
 
@@ -103,14 +107,36 @@ impl Node {
         Ok(node)
     }
 
-    /// Starts its containerd again after [`Bed::stop`].
+    /// The handler that its pods are made with.
+    #[must_use]
+    pub fn handler(&self) -> &'static str {
+        self.handler.get()
+    }
+
+    /// A folder in memory of at most so much (`16m`), as a volume.
+    ///
+    /// # Errors
+    /// Those of mounting it.
+    pub fn memory_volume(&self, size: &str) -> Result<MemoryVolume> {
+        let volume = MemoryVolume {
+            bed: Arc::clone(&self.bed),
+            path: format!("/run/{}", self.bed.id("memory")).into(),
+        };
+        let (path, options) = (volume.path.clone(), format!("size={size}"));
+        self.bed.space.inside(move || {
+            fs::create_dir(&path)?;
+            Ok(mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))?)
+        })?;
+        Ok(volume)
+    }
+
+    /// Starts its containerd again after [`Bed::stop`]; the connection to it finds it.
     ///
     /// # Errors
     /// Where it does not answer.
-    pub fn launch(&mut self) -> Result<()> {
+    pub fn launch(&self) -> Result<()> {
         self.bed.launch(self.variant.version)?;
-        self.cri = until_ready(&self.bed)?;
-        Ok(())
+        until_ready(&self.bed, || Ok(self.cri.status().is_ok_and(|status| ready(&status)).then_some(())))
     }
 
     /// Imports an artifact with `ctr`.
@@ -130,21 +156,54 @@ impl Node {
     }
 }
 
+/// A folder in memory, as long as this value.
+#[derive(Debug)]
+pub struct MemoryVolume {
+    bed: Arc<Bed>,
+    path: PathBuf,
+}
+
+impl MemoryVolume {
+    /// Where it is, for containerd.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for MemoryVolume {
+    fn drop(&mut self) {
+        let path = self.path.clone();
+        // What stays is found by the case that looks at what is left behind.
+        let _ = self.bed.space.inside(move || {
+            umount2(&path, MntFlags::MNT_DETACH)?;
+            Ok(fs::remove_dir(&path)?)
+        });
+    }
+}
+
 fn start(version: &'static str) -> Result<Arc<Bed>> {
     static IMPORTED: Memo<()> = Memo::new();
     let bed = Bed::start_with(version, Options { cri: true, ..Options::default() })?;
-    IMPORTED.get(&bed.name, || image::import_common(&bed, &until_ready(&bed)?))?;
+    IMPORTED.get(&bed.name, || image::import_common(&bed, &connect(&bed)?))?;
     Ok(bed)
 }
 
 /// containerd answers before its CRI plugin does, and that before it has read the network's configuration.
-fn until_ready(bed: &Bed) -> Result<Cri> {
-    eventually("CRI is ready", LIMIT, || {
+fn until_ready<T>(bed: &Bed, ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    eventually("CRI is ready", LIMIT, ask).with_context(|| bed.log_tail("cri"))
+}
+
+fn connect(bed: &Bed) -> Result<Cri> {
+    until_ready(bed, || {
         let Ok(cri) = Cri::connect(&bed.socket()) else { return Ok(None) };
-        let conditions = cri.status()?.status.unwrap_or_default().conditions;
-        // The third condition is that nothing of the configuration is deprecated, and this machine may have cgroup v1.
-        let ready = |name| conditions.iter().any(|condition| condition.r#type == name && condition.status);
-        Ok((ready("RuntimeReady") && ready("NetworkReady")).then_some(cri))
+        Ok(ready(&cri.status()?).then_some(cri))
     })
-    .with_context(|| bed.log_tail("cri"))
+}
+
+/// A further condition is that nothing of the configuration is deprecated, and this machine may have cgroup v1.
+fn ready(status: &StatusResponse) -> bool {
+    let conditions = status.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let is = |name| conditions.iter().any(|condition| condition.r#type == name && condition.status);
+    is("RuntimeReady") && is("NetworkReady")
 }

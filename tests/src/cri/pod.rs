@@ -66,6 +66,13 @@ impl<'a> PodSpec<'a> {
         self
     }
 
+    /// Puts the pod into the node's network, where a kubelet gives it no name of its own.
+    #[must_use]
+    pub fn in_nodes_network(self) -> Self {
+        self.namespaces(|namespaces| namespaces.network = NamespaceMode::Node.into())
+            .with(|config| config.hostname = String::new())
+    }
+
     /// Changes which namespaces are the node's, the pod's or each container's own.
     #[must_use]
     pub fn namespaces(mut self, change: impl FnOnce(&mut NamespaceOption)) -> Self {

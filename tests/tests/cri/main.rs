@@ -2,8 +2,24 @@
 //! `cargo test -p wisp-tests --test cri -- 2.4/shim` runs the cases of one.
 
 mod images;
+mod inside;
 mod life;
+mod namespaces;
+mod network;
+mod security;
+mod survival;
+mod volumes;
 
 fn main() {
-    wisp_tests::suite::main(&[images::CASES, life::CASES])
+    wisp_tests::suite::main(&[
+        life::CASES,
+        network::CASES,
+        namespaces::CASES,
+        inside::CASES,
+        security::CASES,
+        volumes::CASES,
+        images::CASES,
+        survival::CASES,
+        survival::OWN_CASES,
+    ])
 }
