@@ -53,9 +53,9 @@ impl Life {
         }
     }
 
-    /// One reason is gone that containerd has never known of: where it has asked for the end, it will not ask again.
-    pub(crate) fn give_up(&self) {
-        self.remove();
+    /// The shim is to end, if nothing is left and that was asked for before: containerd will not ask again after something that
+    /// it has never known of.
+    pub(crate) fn end_if_asked(&self) {
         if self.asked.load(Ordering::Relaxed) {
             self.end();
         }
@@ -109,10 +109,12 @@ mod tests {
         let life = Life::default();
         life.add();
         life.end();
-        life.give_up();
+        life.remove();
+        life.end_if_asked();
         assert!(has_ended(&life).await);
         life.add();
-        life.give_up();
+        life.remove();
+        life.end_if_asked();
         assert!(!has_ended(&life).await, "nobody has asked since it came");
     }
 

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::{RwLock, RwLockReadGuard, watch};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 pub(crate) use self::files::PodFiles;
 pub(crate) use self::hold::hold;
@@ -106,10 +106,7 @@ impl Pod {
         let status = held.ended().await;
         let _step = self.step.lock().await;
         if self.pid().is_some() {
-            warn!(
-                id = self.id,
-                status, "the process that holds the pod's namespaces was ended, and with it the pod"
-            );
+            warn!(id = self.id, status, "the process that holds the pod was ended, and the pod with it");
             self.ended(status);
         }
     }
@@ -135,7 +132,7 @@ impl Pod {
     fn ended(&self, status: u32) {
         *self.held() = None;
         self.remove_files();
-        info!(id = self.id, "the pod has ended");
+        debug!(id = self.id, "the pod has ended");
         self.exit.send_replace(Some(Exit { status, at: SystemTime::now() }));
     }
 

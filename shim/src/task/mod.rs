@@ -145,24 +145,19 @@ impl Tasks {
         self.containers().insert(container.id.clone(), Slot::Made(container));
     }
 
-    /// Forgets a container that is gone.
+    /// Forgets a container that is gone, or was never made.
     fn forget(&self, id: &str) {
-        if self.drop_slot(id) {
+        if let Some(pod) = self.pod() {
+            pod.disown(id);
+        }
+        if self.containers().remove(id).is_some() {
             self.life.remove();
         }
     }
 
     /// Forgets a container that was never made, and ends the shim if that was asked for while it was being made.
     fn give_up(&self, id: &str) {
-        if self.drop_slot(id) {
-            self.life.give_up();
-        }
-    }
-
-    fn drop_slot(&self, id: &str) -> bool {
-        if let Some(pod) = self.pod() {
-            pod.disown(id);
-        }
-        self.containers().remove(id).is_some()
+        self.forget(id);
+        self.life.end_if_asked();
     }
 }
