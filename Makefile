@@ -14,16 +14,16 @@ INSTALLER ?= wisp-installer:0.1.0
 
 DESTDIR ?=
 PREFIX ?= /usr/local
-LAYERS ?= unit runtime containerd node kubernetes
+LAYERS ?= unit runtime containerd cri node kubernetes
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build install installer-image demo test $(addprefix test-,unit runtime containerd node kubernetes) lint audit clean guests \
+.PHONY: help build install installer-image demo test $(addprefix test-,unit runtime containerd cri node kubernetes) lint audit clean guests \
   testbed testbed-kubernetes tools stage bench-kubernetes image-kubernetes
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo '  make test-LAYER          one layer of the tests (unit, runtime, containerd, node, kubernetes); ONLY=text runs those whose name has it'
+	@echo '  make test-LAYER          one layer of the tests (unit, runtime, containerd, cri, node, kubernetes); ONLY=text runs those whose name has it'
 
 build: ## the programs, static, in target/release/ (what they need is installed first, as root on Debian)
 	@scripts/tools.sh build
@@ -60,6 +60,9 @@ test-runtime: build guests
 
 test-containerd: build guests testbed
 	@scripts/test.sh containerd
+
+test-cri: build guests testbed
+	@scripts/test.sh cri
 
 test-node: build guests testbed
 	@scripts/test.sh node

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# test.sh LAYER…: runs layers of the tests (unit, runtime, containerd, node, kubernetes) and says how many ran in each. The last line is
-# `N passed, N failed`. ONLY=text runs the cases whose name has it. Called by make, which builds what is tested first.
+# test.sh LAYER…: runs layers of the tests (unit, runtime, containerd, cri, node, kubernetes) and says how many ran in each.
+# The last line is `N passed, N failed`. ONLY=text runs the cases whose name has it. Called by make, which builds what is tested
+# first.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 triple=$(uname -m)-unknown-linux-musl
@@ -23,6 +24,7 @@ count() {
   summary+=("$(printf '%-12s %5d passed, %d failed (%d s)' "$1" "$p" "$f" "$2")")
   case $1 in
     containerd) by_place 1.6 1.7 2.2 2.4 ;;
+    cri) by_place 1.7/podsandbox 2.{2,4}/{podsandbox,shim} ;;
     kubernetes) by_place host pause uml own ;;
   esac
   passed=$((passed + p)) failed=$((failed + f))
@@ -33,7 +35,7 @@ by_place() {
   local place results
   for place in "$@"; do
     results=$(grep -E "^test $place/" "$log") || continue
-    summary+=("$(printf '  on %-8s %5d passed, %d failed%s' "$place" "$(grep -c ' ok$' <<<"$results")" \
+    summary+=("$(printf '  on %-14s %5d passed, %d failed%s' "$place" "$(grep -c ' ok$' <<<"$results")" \
       "$(grep -c ' FAILED$' <<<"$results")" "$(grep -c ' ignored$' <<<"$results" | sed 's/^0$//; s/.\+/, & not run here/')")")
   done
 }
@@ -54,8 +56,8 @@ for layer in "$@"; do
   start=$SECONDS
   case $layer in
     unit) unit ;;
-    runtime | containerd | node | kubernetes) make --no-print-directory stage && binary "$layer" ;;
-    *) echo "there is no layer '$layer'; there are unit, runtime, containerd, node and kubernetes" ; false ;;
+    runtime | containerd | cri | node | kubernetes) make --no-print-directory stage && binary "$layer" ;;
+    *) echo "there is no layer '$layer'; there are unit, runtime, containerd, cri, node and kubernetes" ; false ;;
   esac </dev/null 2>&1 | tee "$log"
   count "$layer" $((SECONDS - start)) "${PIPESTATUS[0]}"
 done
