@@ -90,6 +90,22 @@ impl Rules {
         Ok(())
     }
 
+    /// The rules as lines for the files of version 1: first for all devices, then one by one.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let file = |allow| if allow { "devices.allow" } else { "devices.deny" };
+        let number = |number: Option<u32>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
+        let rules = self.rules.iter().map(move |rule| {
+            let kind = if rule.kind == Kind::Char { 'c' } else { 'b' };
+            let access: String = [('r', READ), ('w', WRITE), ('m', MAKE)]
+                .into_iter()
+                .filter(|(_, bit)| rule.access & bit != 0)
+                .map(|(letter, _)| letter)
+                .collect();
+            (file(rule.allow), format!("{kind} {}:{} {access}", number(rule.major), number(rule.minor)))
+        });
+        std::iter::once((file(self.allow), "a".to_owned())).chain(rules)
+    }
+
     /// The rules as a program of the kernel's, which is run at each access.
     ///
     /// It goes through the rules from the last to the first. A rule that allows takes its accesses from those that are still
@@ -234,6 +250,18 @@ mod tests {
         assert!(allows(&program, Kind::Char, 1, 1, READ | WRITE));
         assert!(!allows(&program, Kind::Char, 1, 2, READ));
         assert!(allows(&program, Kind::Char, 1, 2, MAKE));
+    }
+
+    #[test]
+    fn version_1_is_told_in_lines() {
+        let rules: Vec<LinuxDeviceCgroup> = serde_json::from_str(
+            r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"b","major":8,"access":"mr"}]"#,
+        )
+        .unwrap();
+        let lines: Vec<_> = Rules::of(&rules).unwrap().lines().take(3).collect();
+        assert_eq!(lines[0], ("devices.deny", "a".into()));
+        assert_eq!(lines[1], ("devices.allow", "b 8:* rm".into()));
+        assert_eq!(lines[2], ("devices.allow", "c *:* m".into()));
     }
 
     #[test]

@@ -1,22 +1,30 @@
 //! Control groups in the terms of the OCI spec: v1 and v2, by the cgroupfs and systemd drivers.
 //!
-//! `libcgroups` does the work; this is the one place that knows it. The driver is told by the form of `cgroupsPath`
-//! (`slice:prefix:name` is systemd's), so that no option of containerd's has to be right.
+//! The driver is told by the form of `cgroupsPath` (`slice:prefix:name` is systemd's), so that no option of containerd's has to be
+//! right. Where systemd owns the group, on version 2, `libcgroups` talks to it; everything else is done here.
+//!
+//! - [`tree`]: a group's folders.
+//! - [`limits`]: which limit is written to which file.
+//! - [`devices`] and [`bpf`]: device rules.
+//! - [`figures`]: what the kernel tells.
 
 mod bpf;
 mod devices;
+mod figures;
+mod limits;
+mod tree;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use figures::{Cpu, Figures, Memory};
 use libcgroups::common::{
-    AnyCgroupManager, CgroupConfig, CgroupManager, CgroupSetup, ControllerOpt, FreezerState,
-    create_cgroup_manager, get_cgroup_setup,
+    AnyCgroupManager, CgroupConfig, CgroupManager, ControllerOpt, create_cgroup_manager,
 };
-pub use libcgroups::stats::{MemoryData, Stats};
 use libcgroups_nix::unistd::Pid;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
+use tree::Tree;
 
 /// Where the hierarchies are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -26,16 +34,17 @@ const ROOT: &str = "/sys/fs/cgroup";
 #[error("cgroup {path}: {why}")]
 pub struct Error {
     path: String,
-    /// The innermost cause: the layers of `libcgroups` repeat it.
+    /// The innermost cause.
     why: String,
 }
 
 /// One control group.
+#[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
-    /// Its folder, where the hierarchy is version 2.
-    unified: Option<PathBuf>,
-    manager: AnyCgroupManager,
+    tree: Tree,
+    /// The container's id, where the group is systemd's.
+    unit_of: Option<String>,
 }
 
 impl Cgroup {
@@ -43,21 +52,14 @@ impl Cgroup {
     /// before [`Cgroup::add`].
     ///
     /// # Errors
-    /// If no hierarchy is mounted, or systemd does not answer.
+    /// If no hierarchy is mounted, or the path is none.
     pub fn of(id: &str, cgroups_path: Option<&Path>) -> Result<Self, Error> {
-        let asked = cgroups_path.map_or_else(|| Path::new("/wisp").join(id), Path::to_path_buf);
-        let systemd = is_systemd_form(&asked);
-        let v1 = !matches!(get_cgroup_setup(), Ok(CgroupSetup::Unified));
-        let expanded = if systemd { expand(&asked) } else { asked.clone() };
-        let unified = (!v1).then(|| below(Path::new(ROOT), &expanded));
-        let path = if v1 { expanded } else { asked };
-        let manager = create_cgroup_manager(CgroupConfig {
-            cgroup_path: path.clone(),
-            systemd_cgroup: systemd && !v1,
-            container_name: id.to_owned(),
-        })
-        .map_err(|error| failure(&path, error))?;
-        Ok(Self { path, unified, manager })
+        let path = cgroups_path.map_or_else(|| Path::new("/wisp").join(id), Path::to_path_buf);
+        let systemd = is_systemd_form(&path);
+        let folder = if systemd { expand(&path) } else { path.clone() };
+        let tree = Tree::of(&folder).map_err(|error| failure(&path, error))?;
+        let unit_of = (systemd && tree::is_unified()).then(|| id.to_owned());
+        Ok(Self { path, tree, unit_of })
     }
 
     /// Moves a process into the group, which is made if it is not there.
@@ -65,39 +67,52 @@ impl Cgroup {
     /// # Errors
     /// The kernel's or systemd's.
     pub fn add(&self, pid: i32) -> Result<(), Error> {
-        self.manager.add_task(Pid::from_raw(pid)).map_err(|error| failure(&self.path, error))
+        match self.systemd()? {
+            Some(systemd) if !self.tree.exists() => {
+                systemd.add_task(Pid::from_raw(pid)).map_err(|error| self.failed(error))
+            }
+            _ => self.tree.make().and_then(|()| self.tree.enter(pid)).map_err(|error| self.failed(error)),
+        }
     }
 
-    /// Sets the limits that `resources` names.
+    /// Sets the limits that `resources` names; the others, and device rules, stay as they are.
     ///
     /// # Errors
     /// The kernel's, for a value that it does not take.
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), Error> {
-        self.manager
-            .apply(&ControllerOpt {
+        // systemd is told, so that it does not undo what is written after it to the group's files, as runc does: not every
+        // limit has a property of a unit.
+        if let Some(systemd) = self.systemd()? {
+            let options = ControllerOpt {
                 resources,
                 disable_oom_killer: false,
                 oom_score_adj: None,
                 freezer_state: None,
-            })
-            .map_err(|error| failure(&self.path, error))
+            };
+            systemd.apply(&options).map_err(|error| self.failed(error))?;
+        }
+        limits::apply(&self.tree, resources).map_err(|error| self.failed(error))
     }
 
-    /// Holds the group to device rules, on a version 2 hierarchy; on version 1, [`Cgroup::apply`] has done so. This is for the
-    /// group's beginning: rules that were set are not taken back.
+    /// Holds the group to device rules. This is for the group's beginning: rules that were set are not taken back.
     ///
     /// # Errors
-    /// For a rule that makes no sense, or a kernel that does not take the program that the rules are.
+    /// For a rule that makes no sense, or a kernel that does not take it.
     pub fn hold_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
-        let Some(folder) = &self.unified else { return Ok(()) };
-        let error = |why| Error { path: self.path.display().to_string(), why };
-        let rules = devices::Rules::of(rules).map_err(error)?;
-        rules.program().attach(folder).map_err(|why| {
-            error(format!(
-                "the device rules cannot be put in force: {why}; they need a kernel with CONFIG_CGROUP_BPF and a root that \
-                 may use bpf(2)"
-            ))
-        })
+        let rules = devices::Rules::of(rules).map_err(|why| self.failed(io::Error::other(why)))?;
+        let held = match &self.tree {
+            Tree::One { folder, .. } => rules.program().attach(folder).map_err(|error| {
+                io::Error::other(format!(
+                    "the device rules cannot be put in force: {error}; they need a kernel with CONFIG_CGROUP_BPF and a root \
+                     that may use bpf(2)"
+                ))
+            }),
+            Tree::Many(_) => match self.tree.folder("devices") {
+                Some(folder) => rules.lines().try_for_each(|(file, line)| tree::write(&folder.join(file), &line)),
+                None => Err(io::Error::other("this node has no devices controller for the device rules")),
+            },
+        };
+        held.map_err(|error| self.failed(error))
     }
 
     /// Stops every process of the group, or lets them go on.
@@ -105,25 +120,21 @@ impl Cgroup {
     /// # Errors
     /// The kernel's.
     pub fn freeze(&self, frozen: bool) -> Result<(), Error> {
-        let state = if frozen { FreezerState::Frozen } else { FreezerState::Thawed };
-        self.manager.freeze(state).map_err(|error| failure(&self.path, error))
+        self.tree.freeze(frozen).map_err(|error| self.failed(error))
     }
 
     /// Every process of the group and of the groups below it; none if the group is gone.
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
-        self.manager
-            .get_all_pids()
-            .map(|pids| pids.into_iter().map(Pid::as_raw).collect())
-            .unwrap_or_default()
+        self.tree.pids()
     }
 
     /// The group's figures.
     ///
     /// # Errors
-    /// If the group is gone or the kernel does not tell.
-    pub fn stats(&self) -> Result<Stats, Error> {
-        self.manager.stats().map_err(|error| failure(&self.path, error))
+    /// If the group is gone.
+    pub fn figures(&self) -> Result<Figures, Error> {
+        figures::read(&self.tree).map_err(|error| self.failed(error))
     }
 
     /// Removes the group, ending what still runs in it; one that is gone already is no error.
@@ -131,7 +142,25 @@ impl Cgroup {
     /// # Errors
     /// If processes stay.
     pub fn remove(&self) -> Result<(), Error> {
-        self.manager.remove().map_err(|error| failure(&self.path, error))
+        // A unit goes when its group is empty; what systemd says about one that is going is no failure.
+        if self.tree.exists()
+            && let Some(systemd) = self.systemd()?
+        {
+            systemd.remove().ok();
+        }
+        self.tree.remove().map_err(|error| self.failed(error))
+    }
+
+    /// The way to systemd, where the group is its.
+    fn systemd(&self) -> Result<Option<AnyCgroupManager>, Error> {
+        let Some(id) = &self.unit_of else { return Ok(None) };
+        let config =
+            CgroupConfig { cgroup_path: self.path.clone(), systemd_cgroup: true, container_name: id.clone() };
+        create_cgroup_manager(config).map(Some).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: impl std::error::Error + 'static) -> Error {
+        failure(&self.path, error)
     }
 }
 
@@ -205,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_once() {
-        let error = Cgroup::of("none", Some(Path::new("/wisp-no-such-group"))).unwrap().stats();
+        let error = Cgroup::of("none", Some(Path::new("/wisp-no-such-group"))).unwrap().figures();
         let Err(error) = error else { panic!("a group that is not there has figures") };
         assert_eq!(error.to_string().matches("No such file").count(), 1, "{error}");
     }

@@ -25,6 +25,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     processes_are_listed_as_a_table_and_as_json,
     a_container_is_paused_and_resumed,
     limits_are_updated_by_flags_and_from_a_file,
+    limits_go_up_and_down_and_away,
     events_give_the_figures_of_runc,
     features_are_json,
     containers_are_listed_as_a_table_and_as_json,
@@ -180,6 +181,46 @@ fn limits_are_updated_by_flags_and_from_a_file() -> Outcome {
     fs::write(&file, json!({"memory": {"limit": 268_435_456u64}}).to_string())?;
     bundle.runtime(&["update", "--resources", &file.display().to_string(), &bundle.id])?.success()?;
     ensure!(limit(&bundle)? == "268435456", "{}", limit(&bundle)?);
+    Ok(())
+}
+
+fn quota(bundle: &Bundle) -> Result<String> {
+    let id = &bundle.id;
+    let v1 = format!("/sys/fs/cgroup/cpu/{id}/{id}/cpu.cfs_quota_us");
+    let v2 = format!("/sys/fs/cgroup/{id}/{id}/cpu.max");
+    let text = fs::read_to_string(v1).or_else(|_| fs::read_to_string(v2))?;
+    Ok(text.split_whitespace().next().unwrap_or_default().to_owned())
+}
+
+fn limits_go_up_and_down_and_away() -> Outcome {
+    let bundle = running()?;
+    let file = bundle.path("resources.json");
+    let update = |resources: Value| -> Result<()> {
+        fs::write(&file, resources.to_string())?;
+        bundle.runtime(&["update", "--resources", &file.display().to_string(), &bundle.id])?.success()?;
+        Ok(())
+    };
+    for mebibytes in [128_u64, 512, 96, 1 << 30, 64] {
+        let bytes = mebibytes << 20;
+        // Swap, where there is any to limit, is limited with it: what goes up goes first.
+        update(json!({"memory": {"limit": bytes, "swap": bytes}}))?;
+        ensure!(limit(&bundle)? == bytes.to_string(), "{} is not {bytes}", limit(&bundle)?);
+    }
+    update(json!({"memory": {"limit": 0}, "cpu": {"shares": 512}}))?;
+    ensure!(
+        limit(&bundle)? == (64 << 20).to_string(),
+        "0 is no limit that was asked for: {}",
+        limit(&bundle)?
+    );
+    update(json!({"memory": {"limit": -1}}))?;
+    ensure!(limit(&bundle)? == "max" || limit(&bundle)?.parse::<u64>()? > 1 << 60, "{}", limit(&bundle)?);
+    for (quota_asked, period) in [(50_000, 100_000), (400_000, 100_000), (10_000, 10_000), (200_000, 200_000)]
+    {
+        update(json!({"cpu": {"quota": quota_asked, "period": period}}))?;
+        ensure!(quota(&bundle)? == quota_asked.to_string(), "{}", quota(&bundle)?);
+    }
+    update(json!({"cpu": {"quota": -1, "period": 100_000}}))?;
+    ensure!(["-1", "max"].contains(&quota(&bundle)?.as_str()), "{}", quota(&bundle)?);
     Ok(())
 }
 

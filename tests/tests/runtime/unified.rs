@@ -93,6 +93,9 @@ fn a_container_lives_and_ends_in_a_hierarchy_of_version_2() -> Outcome {
     bundle.runtime(&["pause", &bundle.id])?.success()?;
     ensure!(bundle.status()? == "paused");
     bundle.runtime(&["resume", &bundle.id])?.success()?;
+    let event: Value = serde_json::from_str(&bundle.runtime(&["events", "--stats", &bundle.id])?.success()?)?;
+    let total = event["data"]["cpu"]["usage"]["total"].as_u64();
+    ensure!(total.is_some_and(|time| time > 0), "without controllers and pressure: {event}");
     ensure!(groups(&bundle)?.exists(), "no group at {}", groups(&bundle)?.display());
     bundle.runtime(&["delete", "--force", &bundle.id])?.success()?;
     ensure!(!groups(&bundle)?.exists(), "the group is still there");

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
-use wisp_cgroup::{MemoryData, Stats};
+use wisp_cgroup::{Figures, Memory};
 
 use crate::args;
 use crate::sandbox::enter;
@@ -21,7 +21,7 @@ pub(super) fn run(root: &Path, args: &args::Events) -> Result<()> {
     let cgroup = container.cgroup()?;
     let interval = Timespec::try_from(*args.interval)?;
     loop {
-        let event = json!({ "type": "stats", "id": args.id, "data": stats(&cgroup.stats()?) });
+        let event = json!({ "type": "stats", "id": args.id, "data": stats(&cgroup.figures()?) });
         super::print(&format!("{event}\n"))?;
         if args.stats || poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&interval))? > 0 {
             return Ok(());
@@ -30,30 +30,26 @@ pub(super) fn run(root: &Path, args: &args::Events) -> Result<()> {
 }
 
 /// runc's `types.Stats` (`types/events.go`).
-fn stats(stats: &Stats) -> Value {
-    let memory = |data: &MemoryData| json!({ "limit": data.limit, "usage": data.usage, "max": data.max_usage, "failcnt": data.fail_count });
+fn stats(figures: &Figures) -> Value {
+    let memory = |memory: &Memory| json!({ "limit": memory.limit, "usage": memory.usage, "max": memory.max_usage, "failcnt": memory.failures });
+    let cpu = &figures.cpu;
     json!({
         "cpu": {
-            "usage": {
-                "total": stats.cpu.usage.usage_total,
-                "percpu": stats.cpu.usage.per_core_usage_total,
-                "kernel": stats.cpu.usage.usage_kernel,
-                "user": stats.cpu.usage.usage_user,
-            },
+            "usage": { "total": cpu.total, "percpu": cpu.each, "kernel": cpu.kernel, "user": cpu.user },
             "throttling": {
-                "periods": stats.cpu.throttling.periods,
-                "throttledPeriods": stats.cpu.throttling.throttled_periods,
-                "throttledTime": stats.cpu.throttling.throttled_time,
+                "periods": cpu.periods,
+                "throttledPeriods": cpu.throttled_periods,
+                "throttledTime": cpu.throttled,
             },
         },
         "memory": {
-            "cache": stats.memory.cache,
-            "usage": memory(&stats.memory.memory),
-            "swap": memory(&stats.memory.memswap),
-            "kernel": memory(&stats.memory.kernel),
-            "kernelTCP": memory(&stats.memory.kernel_tcp),
-            "raw": stats.memory.stats,
+            "cache": figures.cache,
+            "usage": memory(&figures.memory),
+            "swap": memory(&figures.memory_and_swap),
+            "kernel": memory(&figures.kernel),
+            "kernelTCP": memory(&figures.kernel_tcp),
+            "raw": figures.memory_stat,
         },
-        "pids": { "current": stats.pids.current, "limit": stats.pids.limit },
+        "pids": { "current": figures.pids, "limit": figures.pids_limit },
     })
 }

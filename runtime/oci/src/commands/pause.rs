@@ -17,5 +17,8 @@ pub(super) fn pause(root: &Path, id: &str) -> Result<()> {
 pub(super) fn resume(root: &Path, id: &str) -> Result<()> {
     let container = Container::load(root, id)?;
     ensure!(container.status() == Status::Paused, "container not paused");
-    Ok(container.cgroup()?.freeze(false)?)
+    container.cgroup()?.freeze(false)?;
+    // What changed meanwhile the guest could not hear.
+    super::update::tell(&container, &container.spec()?);
+    Ok(())
 }

@@ -28,17 +28,22 @@ pub(super) fn run(root: &Path, args: &args::Update) -> Result<()> {
     container.cgroup()?.apply(&asked)?;
     let spec = merged(container.spec()?, &asked);
     container.save_spec(&spec)?;
-    let limits = Request::Limits {
-        memory: Some(program::memory_limit(&spec).unwrap_or(0)),
-        cpus: Some(program::cpus(&spec).unwrap_or(0.0)),
-    };
-    // A guest that does not hear of it is still held by the kernel; a paused one cannot answer.
-    if status != Status::Paused
-        && let Err(error) = container.ask(&limits)
-    {
-        warn!("the guest goes on with its earlier limits: {error:#}");
+    // A paused guest cannot answer; it is told when it goes on.
+    if status != Status::Paused {
+        tell(&container, &spec);
     }
     Ok(())
+}
+
+/// Tells the guest its limits. One that does not hear of them is still held by the kernel.
+pub(super) fn tell(container: &Container, spec: &Spec) {
+    let limits = Request::Limits {
+        memory: Some(program::memory_limit(spec).unwrap_or(0)),
+        cpus: Some(program::cpus(spec).unwrap_or(0.0)),
+    };
+    if let Err(error) = container.ask(&limits) {
+        warn!("the guest goes on with its earlier limits: {error:#}");
+    }
 }
 
 fn read(path: &Path) -> Result<LinuxResources> {
@@ -74,7 +79,7 @@ fn of_flags(args: &args::Update) -> Result<LinuxResources> {
     Ok(resources.build()?)
 }
 
-/// The configuration with what was asked for in the place of what was there.
+/// The configuration with what was asked for in the place of what was there; 0 is "not asked for", as for the kernel's files.
 fn merged(mut spec: Spec, asked: &LinuxResources) -> Spec {
     let mut linux = spec.linux().clone().unwrap_or_default();
     let mut resources = linux.resources().clone().unwrap_or_default();
@@ -95,21 +100,25 @@ fn merged(mut spec: Spec, asked: &LinuxResources) -> Spec {
 
 fn merged_memory(old: Option<LinuxMemory>, new: &LinuxMemory) -> LinuxMemory {
     let mut memory = old.unwrap_or_else(|| LinuxMemoryBuilder::default().build().unwrap_or_default());
-    let limit = new.limit().or(memory.limit());
-    let reservation = new.reservation().or(memory.reservation());
-    let swap = new.swap().or(memory.swap());
+    let limit = given(new.limit()).or(memory.limit());
+    let reservation = given(new.reservation()).or(memory.reservation());
+    let swap = given(new.swap()).or(memory.swap());
     memory.set_limit(limit).set_reservation(reservation).set_swap(swap);
     memory
 }
 
 fn merged_cpu(old: Option<LinuxCpu>, new: &LinuxCpu) -> LinuxCpu {
     let mut cpu = old.unwrap_or_else(|| LinuxCpuBuilder::default().build().unwrap_or_default());
-    let (quota, period, shares) =
-        (new.quota().or(cpu.quota()), new.period().or(cpu.period()), new.shares().or(cpu.shares()));
+    let quota = given(new.quota()).or(cpu.quota());
+    let (period, shares) = (given(new.period()).or(cpu.period()), given(new.shares()).or(cpu.shares()));
     let cpus = new.cpus().clone().or_else(|| cpu.cpus().clone());
     let mems = new.mems().clone().or_else(|| cpu.mems().clone());
     cpu.set_quota(quota).set_period(period).set_shares(shares).set_cpus(cpus).set_mems(mems);
     cpu
+}
+
+fn given<T: Default + PartialEq>(value: Option<T>) -> Option<T> {
+    value.filter(|value| *value != T::default())
 }
 
 #[cfg(test)]
@@ -125,5 +134,8 @@ mod tests {
         let asked: LinuxResources = serde_json::from_str(r#"{"cpu":{"quota":200000}}"#).unwrap();
         let spec = merged(spec, &asked);
         assert_eq!((program::memory_limit(&spec), program::cpus(&spec)), (Some(100), Some(2.0)));
+        let asked = serde_json::from_str(r#"{"memory":{"limit":0},"cpu":{"quota":-1}}"#).unwrap();
+        let spec = merged(spec, &asked);
+        assert_eq!((program::memory_limit(&spec), program::cpus(&spec)), (Some(100), None));
     }
 }

@@ -1,0 +1,283 @@
+//! Where a group is in the hierarchies that are mounted, and what is done with its folders: made, entered, emptied, removed.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the kernel may take to let go of killed processes, or to freeze running ones.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is asked meanwhile.
+const INTERVAL: Duration = Duration::from_millis(2);
+
+/// The folders of one group.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Tree {
+    /// One folder in each hierarchy of version 1, with the controllers (or the name) of the hierarchy.
+    Many(Vec<(Vec<String>, PathBuf)>),
+    /// One folder in the hierarchy of version 2, and the hierarchy's own.
+    One {
+        /// The hierarchy's folder.
+        root: PathBuf,
+        /// The group's.
+        folder: PathBuf,
+    },
+}
+
+/// Whether the machine has only version 2.
+pub(crate) fn is_unified() -> bool {
+    // A folder of controllers is a tmpfs that has no such file itself.
+    Path::new(crate::ROOT).join("cgroup.controllers").exists()
+}
+
+impl Tree {
+    /// The folders of the group at `path`, an absolute path in each hierarchy.
+    ///
+    /// # Errors
+    /// If no hierarchy is mounted, or the path leads out of it.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        let inside = path.strip_prefix("/").unwrap_or(path);
+        if inside.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has a part that is no name"));
+        }
+        if is_unified() {
+            let root = PathBuf::from(crate::ROOT);
+            return Ok(Self::One { folder: root.join(inside), root });
+        }
+        let hierarchies = version_1(&fs::read_to_string("/proc/self/mountinfo")?);
+        if hierarchies.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no cgroup hierarchy is mounted"));
+        }
+        Ok(Self::Many(hierarchies.into_iter().map(|(names, root)| (names, root.join(inside))).collect()))
+    }
+
+    /// The folder in the hierarchy of this controller, whatever the version.
+    pub(crate) fn folder(&self, controller: &str) -> Option<&Path> {
+        match self {
+            Self::One { folder, .. } => Some(folder),
+            Self::Many(hierarchies) => hierarchies
+                .iter()
+                .find(|(names, _)| names.iter().any(|name| name == controller))
+                .map(|(_, folder)| folder.as_path()),
+        }
+    }
+
+    fn folders(&self) -> impl Iterator<Item = &Path> {
+        let (many, one) = match self {
+            Self::Many(hierarchies) => (hierarchies.as_slice(), None),
+            Self::One { folder, .. } => ([].as_slice(), Some(folder.as_path())),
+        };
+        many.iter().map(|(_, folder)| folder.as_path()).chain(one)
+    }
+
+    /// Whether the group is there.
+    pub(crate) fn exists(&self) -> bool {
+        self.folders().next().is_some_and(Path::exists)
+    }
+
+    /// Makes the folders that are not there.
+    pub(crate) fn make(&self) -> io::Result<()> {
+        match self {
+            Self::One { root, folder } => make_unified(root, folder),
+            Self::Many(hierarchies) => hierarchies.iter().try_for_each(|(names, folder)| {
+                if names.iter().any(|name| name == "cpuset") {
+                    make_cpuset(folder)
+                } else {
+                    fs::create_dir_all(folder)
+                }
+            }),
+        }
+    }
+
+    /// Moves a process into the group.
+    pub(crate) fn enter(&self, pid: i32) -> io::Result<()> {
+        self.folders().try_for_each(|folder| write(&folder.join("cgroup.procs"), &pid.to_string()))
+    }
+
+    /// The processes of the group and of those below it.
+    pub(crate) fn pids(&self) -> Vec<i32> {
+        let mut pids = Vec::new();
+        if let Some(folder) = self.folders().next() {
+            collect(folder, &mut pids);
+        }
+        pids
+    }
+
+    /// Freezes the group, or thaws it, and waits until it is so.
+    pub(crate) fn freeze(&self, frozen: bool) -> io::Result<()> {
+        let folder = self.folder("freezer").ok_or(io::ErrorKind::Unsupported)?;
+        let (file, value, told, word) = match (self, frozen) {
+            (Self::Many(_), true) => ("freezer.state", "FROZEN", "freezer.state", "FROZEN"),
+            (Self::Many(_), false) => ("freezer.state", "THAWED", "freezer.state", "THAWED"),
+            (Self::One { .. }, true) => ("cgroup.freeze", "1", "cgroup.events", "frozen 1"),
+            (Self::One { .. }, false) => ("cgroup.freeze", "0", "cgroup.events", "frozen 0"),
+        };
+        write(&folder.join(file), value)?;
+        until(|| {
+            let is_so = fs::read_to_string(folder.join(told))?.lines().any(|line| line == word);
+            if !is_so && frozen && file == "freezer.state" {
+                // Processes that are made while it freezes can keep it from it: it is to be asked again.
+                write(&folder.join(file), value)?;
+            }
+            Ok(is_so)
+        })
+    }
+
+    /// Ends what is in the group and removes it; one that is not there is no error.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        for pid in self.pids() {
+            // SAFETY: kill(2) with plain integers.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+        self.folders().try_for_each(|folder| {
+            until(|| match remove(folder) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(false),
+                done => done.map(|()| true),
+            })
+        })
+    }
+}
+
+/// The hierarchies of version 1 in a `mountinfo` (`proc(5)`): their controllers or names, and where they are.
+fn version_1(mountinfo: &str) -> Vec<(Vec<String>, PathBuf)> {
+    let hierarchy = |line: &str| {
+        let (mount, source) = line.split_once(" - ")?;
+        let mut source = source.split(' ');
+        if source.next() != Some("cgroup") {
+            return None;
+        }
+        let folder = PathBuf::from(mount.split(' ').nth(4)?);
+        let options = source.nth(1)?.split(',').filter(|option| !matches!(*option, "rw" | "ro" | "xattr"));
+        Some((options.map(str::to_owned).collect::<Vec<_>>(), folder))
+    };
+    let mut found: Vec<(Vec<String>, PathBuf)> = Vec::new();
+    for (names, folder) in mountinfo.lines().filter_map(hierarchy) {
+        // One may be mounted twice.
+        if folder.starts_with(crate::ROOT) && !found.iter().any(|(known, _)| *known == names) {
+            found.push((names, folder));
+        }
+    }
+    found
+}
+
+/// A cpuset group takes no process before it has processors and memory nodes, which it does not inherit.
+fn make_cpuset(folder: &Path) -> io::Result<()> {
+    let (Some(parent), false) = (folder.parent(), folder.exists()) else { return Ok(()) };
+    if !parent.join("cpuset.cpus").exists() {
+        make_cpuset(parent)?;
+    }
+    create(folder)?;
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if fs::read_to_string(folder.join(file))?.trim().is_empty() {
+            write(&folder.join(file), fs::read_to_string(parent.join(file))?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// The groups above have every controller of the hierarchy in force for those below.
+fn make_unified(root: &Path, folder: &Path) -> io::Result<()> {
+    if folder.exists() {
+        return Ok(());
+    }
+    let available = fs::read_to_string(root.join("cgroup.controllers"))?;
+    let mut above = root.to_owned();
+    for part in folder.strip_prefix(root).unwrap_or(folder) {
+        let enabled = fs::read_to_string(above.join("cgroup.subtree_control"))?;
+        let missing =
+            available.split_whitespace().filter(|one| !enabled.split_whitespace().any(|name| name == *one));
+        for controller in missing {
+            // One that cannot be had is missed where a limit needs it.
+            write(&above.join("cgroup.subtree_control"), &format!("+{controller}")).ok();
+        }
+        above.push(part);
+        create(&above)?;
+    }
+    Ok(())
+}
+
+fn create(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        done => done,
+    }
+}
+
+fn collect(folder: &Path, pids: &mut Vec<i32>) {
+    let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    pids.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok()));
+    for below in below(folder) {
+        collect(&below, pids);
+    }
+}
+
+fn below(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path())
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            // Busy with groups below, or with processes that are ending.
+            below(folder).try_for_each(|below| remove(&below))?;
+            fs::remove_dir(folder)
+        }
+        done => done,
+    }
+}
+
+/// Asks until the answer is yes.
+fn until(mut ask: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    let start = Instant::now();
+    while !ask()? {
+        if start.elapsed() > PATIENCE {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("the kernel took more than {PATIENCE:?}"),
+            ));
+        }
+        std::thread::sleep(INTERVAL);
+    }
+    Ok(())
+}
+
+/// Writes into a file that the kernel has made.
+pub(crate) fn write(file: &Path, value: &str) -> io::Result<()> {
+    use std::io::Write;
+    let written =
+        fs::OpenOptions::new().write(true).open(file).and_then(|mut file| file.write_all(value.as_bytes()));
+    written.map_err(|error| {
+        io::Error::new(error.kind(), format!("{value:?} cannot be written to {}: {error}", file.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_are_found_with_their_controllers_and_once_each() {
+        let mountinfo = "\
+25 20 0:21 / /sys/fs/cgroup ro - tmpfs tmpfs ro,mode=755
+26 25 0:22 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct
+27 25 0:23 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+28 25 0:24 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+29 25 0:22 / /mnt/cpu rw - cgroup cgroup rw,cpu,cpuacct
+";
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            version_1(mountinfo),
+            [
+                (names(&["cpu", "cpuacct"]), PathBuf::from("/sys/fs/cgroup/cpu,cpuacct")),
+                (names(&["name=systemd"]), PathBuf::from("/sys/fs/cgroup/systemd")),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_path_that_leads_out_of_the_hierarchy_is_refused() {
+        assert!(Tree::of(Path::new("/a/../../etc")).is_err());
+    }
+}
