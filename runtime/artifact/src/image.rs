@@ -30,7 +30,7 @@ pub enum Error {
     #[error(
         "{0} different images of this node share the configuration {1}, which does not name its layers, so that nobody can \
          tell which of them is meant; push the Wasm with a configuration of the CNCF's form \
-         (application/vnd.wasm.config.v0+json, as wkg does), or name the image by its digest"
+         (application/vnd.wasm.config.v0+json, as wkg does), or, from containerd 2.0 on, name the image by its digest"
     )]
     Ambiguous(usize, Digest),
 }
