@@ -3,9 +3,9 @@
 set -euo pipefail
 
 build=(musl-tools protobuf-compiler)
-test=("${build[@]}" pkg-config gcc libc6-dev libseccomp-dev iproute2 util-linux curl openssl
+test=("${build[@]}" pkg-config gcc libc6-dev libseccomp-dev iproute2 util-linux curl openssl nftables
   clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 nodejs npm)
-kubernetes=("${test[@]}" mmdebstrap e2fsprogs patchelf openssh-client nftables)
+kubernetes=("${test[@]}" mmdebstrap e2fsprogs patchelf openssh-client)
 demo=("${build[@]}" curl util-linux iproute2)
 
 die() { echo "$*" >&2; exit 1; }

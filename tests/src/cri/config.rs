@@ -97,7 +97,7 @@ fn network() -> String {
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
             },
-            {"type": "portmap", "capabilities": {"portMappings": true}},
+            {"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": true}},
         ],
     })
     .to_string()

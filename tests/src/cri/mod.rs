@@ -13,6 +13,7 @@ pub mod logs;
 pub mod node;
 pub mod pod;
 pub mod registry;
+pub mod stream;
 
 pub use client::Cri;
 pub use k8s_cri::v1 as api;

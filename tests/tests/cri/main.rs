@@ -7,6 +7,7 @@ mod life;
 mod namespaces;
 mod network;
 mod security;
+mod streams;
 mod survival;
 mod volumes;
 
@@ -16,6 +17,7 @@ fn main() {
         network::CASES,
         namespaces::CASES,
         inside::CASES,
+        streams::CASES,
         security::CASES,
         volumes::CASES,
         images::CASES,
