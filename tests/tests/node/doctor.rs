@@ -10,6 +10,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     a_node_without_wisp_is_told_what_to_do,
     a_node_with_wisp_is_well,
     a_handler_in_the_wrong_table_is_found,
+    a_sandboxer_that_containerd_does_not_bear_is_found,
     a_file_that_containerd_has_not_read_yet_is_found,
     cgroup_drivers_that_disagree_are_found,
     a_missing_program_is_found,
@@ -46,12 +47,7 @@ fn a_node_with_wisp_is_well() -> Outcome {
         machine.install(&[])?.success()?;
         let said = machine.wisp(&["doctor"])?;
         ensure!(said.code == 0 && !said.stdout.contains("FAILED"), "{said:?}");
-        expect(
-            &machine,
-            "handler",
-            "ok",
-            if version.starts_with('2') { "sandboxer shim" } else { "podsandbox" },
-        )?;
+        expect(&machine, "handler", "ok", if version == "2.4" { "sandboxer shim" } else { "podsandbox" })?;
         expect(&machine, "runc", "ok", "/runc")?;
     }
     Ok(())
@@ -77,6 +73,13 @@ fn a_handler_in_the_wrong_table_is_found() -> Outcome {
         "failed",
         "move it to [plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.wisp]",
     )
+}
+
+fn a_sandboxer_that_containerd_does_not_bear_is_found() -> Outcome {
+    let text = "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.wisp]\n\
+                runtime_type = 'io.containerd.wisp.v1'\nsandboxer = 'shim'\n";
+    let machine = Machine::start("2.2", CONFIG, &[(CONFIG, text)])?;
+    expect(&machine, "handler", "failed", "crashes with the first such pod on the host's network")
 }
 
 fn a_file_that_containerd_has_not_read_yet_is_found() -> Outcome {

@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     an_install_that_containerd_does_not_survive_is_rolled_back,
     an_upgrade_replaces_programs_and_restarts_nothing,
     an_install_from_a_container_reaches_the_node,
+    the_installers_image_installs_and_outlives_the_restart,
     an_uninstall_waits_for_pods,
     an_uninstall_keeps_what_others_wrote_since,
     a_node_can_be_prepared_before_containerd_runs,
@@ -117,6 +118,40 @@ fn an_install_from_a_container_reaches_the_node() -> Outcome {
     process::run(&mut command, machine::LIMIT)?.success()?;
     ensure!(machine.file(CONFIG).as_deref() == Some(KIND));
     Ok(())
+}
+
+fn the_installers_image_installs_and_outlives_the_restart() -> Outcome {
+    let machine = Machine::start("2.4", CONFIG, &[(CONFIG, PLAIN)])?;
+    let copy = "mkdir -p /tmp/image/usr/local && cp -r /opt/wisp/. /tmp/image/usr/local/";
+    machine.run("/bin/sh", &["-c", copy])?.success()?;
+    let archive = "/var/installer.tar";
+    machine.wisp(&["installer-image", "--name", "wisp-installer:1", "/tmp/image", archive])?.success()?;
+    machine.ctr(&["images", "import", archive])?.success()?;
+    let root = format!("/proc/{}/root", machine.pid()?);
+    // The node's processes, as a pod with hostPID sees them.
+    let processes = format!("pid:/proc/{}/ns/pid", machine.pid()?);
+    let run = [
+        "run",
+        "--detach",
+        "--privileged",
+        "--with-ns",
+        &processes,
+        "--log-uri",
+        "file:///var/log/installer",
+    ];
+    let install = ["/usr/local/bin/wisp", "install", "--stay", "--root", &root, "--restart-command", RESTART];
+    machine.ctr(&[&run[..], &["wisp-installer:1", "installer"], &install].concat())?.success()?;
+    wisp_tests::bed::eventually("the installer says that it is done", machine::LIMIT, || {
+        let said = machine.file("/var/log/installer").unwrap_or_default();
+        ensure!(!said.contains("wisp: "), "{said}");
+        Ok(said.contains("done; staying until SIGTERM").then_some(()))
+    })?;
+    ensure!(machine.file(CONFIG).is_some_and(|text| text.contains("runtimes.wisp]")));
+    ensure!(machine.ctr(&["task", "ls"])?.success()?.contains("RUNNING"), "it did not stay");
+    machine.ctr(&["task", "kill", "installer"])?.success()?;
+    wisp_tests::bed::eventually("it ends on SIGTERM", machine::LIMIT, || {
+        Ok(machine.ctr(&["task", "ls"])?.success()?.contains("STOPPED").then_some(()))
+    })
 }
 
 fn an_uninstall_waits_for_pods() -> Outcome {

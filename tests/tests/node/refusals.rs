@@ -11,7 +11,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     a_folder_that_is_not_on_the_path_is_refused,
     a_containerd_that_nobody_can_restart_is_refused,
     a_file_that_cannot_be_extended_is_refused,
-    the_shim_as_sandbox_is_refused_before_2_0,
+    the_shim_as_sandbox_is_refused_before_2_3,
 ];
 
 /// Requires that an install with these arguments fails with these words, in a line, and changes nothing.
@@ -55,7 +55,7 @@ fn a_file_that_cannot_be_extended_is_refused() -> Outcome {
     refused("2.4", "version = 3\nplugins = {}\n", &arguments, "write its `plugins` as [tables]")
 }
 
-fn the_shim_as_sandbox_is_refused_before_2_0() -> Outcome {
+fn the_shim_as_sandbox_is_refused_before_2_3() -> Outcome {
     let arguments = ["--restart-command", "true", "--sandboxer", "shim"];
-    refused("1.7", "version = 2\n", &arguments, "knows no sandboxer but podsandbox")
+    refused("2.2", "version = 2\n", &arguments, "does not bear every pod under the sandboxer shim")
 }

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::{Finding, cgroups, programs};
 use crate::install::OLDEST;
-use crate::install::handler::RUNTIME_TYPE;
+use crate::install::handler::{NO_PAUSE_IMAGE, RUNTIME_TYPE, SHIM_SANDBOX};
 use crate::node::config::{Effective, Source, V2, V3};
 use crate::node::containerd::{Containerd, Version};
 
@@ -84,7 +84,16 @@ fn handler_finding(containerd: &Containerd, version: Version, effective: &Effect
     }
     let sandboxer = if text("sandboxer") == "shim" { "shim" } else { "podsandbox" };
     let pause = found.get("disable_pause_image_pull").and_then(Value::as_bool);
-    if sandboxer == "shim" && version >= Version(2, 3, 0) && pause != Some(true) {
+    if sandboxer == "shim" && version < SHIM_SANDBOX {
+        return Finding::failed(
+            CHECK,
+            format!(
+                "{name}, sandboxer shim: containerd {version} crashes with the first such pod on the host's network"
+            ),
+            format!("take sandboxer out of its table, or use containerd {SHIM_SANDBOX} or later"),
+        );
+    }
+    if sandboxer == "shim" && version >= NO_PAUSE_IMAGE && pause != Some(true) {
         return Finding::warning(
             CHECK,
             format!("{name}, sandboxer shim, and the pause image is pulled that nobody runs"),

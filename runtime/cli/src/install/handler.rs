@@ -16,10 +16,16 @@ pub(crate) const RUNTIME_TYPE: &str = "io.containerd.wisp.v1";
 const BEGIN: &str = "# >>> wisp: written by `wisp install`, which removes it with --uninstall";
 const END: &str = "# <<< wisp";
 
+/// The first containerd that survives every pod under `sandboxer = "shim"`: those before, from 2.0 on, crash with the first one on
+/// the host's network (`core/runtime/v2/bundle.go` takes a sandbox without an OCI spec for one with).
+pub(crate) const SHIM_SANDBOX: Version = Version(2, 3, 0);
+/// The first containerd that can leave the pause image out.
+pub(crate) const NO_PAUSE_IMAGE: Version = Version(2, 4, 0);
+
 /// Who holds a pod's namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Sandboxer {
-    /// The shim: a pod has no pause container (containerd 2.0 and later)
+    /// The shim: a pod has no pause container (containerd 2.3 and later)
     Shim,
     /// A pause container
     Podsandbox,
@@ -39,12 +45,12 @@ impl Handler {
     /// # Errors
     /// Where the version cannot do what is asked.
     pub(crate) fn new(name: &str, sandboxer: Option<Sandboxer>, version: Version) -> Result<Self> {
-        let can = version >= Version(2, 0, 0);
+        let can = version >= SHIM_SANDBOX;
         let default = if can { Sandboxer::Shim } else { Sandboxer::Podsandbox };
         let sandboxer = sandboxer.unwrap_or(default);
         if sandboxer == Sandboxer::Shim && !can {
             bail!(
-                "containerd {version} knows no sandboxer but podsandbox; leave --sandboxer out, or use containerd 2.0 or later"
+                "containerd {version} does not bear every pod under the sandboxer shim; leave --sandboxer out, or use containerd {SHIM_SANDBOX} or later"
             );
         }
         let mut settings = Table::new();
@@ -52,7 +58,7 @@ impl Handler {
         settings.insert("pod_annotations".into(), Value::Array(vec!["wisp.dev/*".into()]));
         if sandboxer == Sandboxer::Shim {
             settings.insert("sandboxer".into(), "shim".into());
-            if version >= Version(2, 3, 0) {
+            if version >= NO_PAUSE_IMAGE {
                 settings.insert("disable_pause_image_pull".into(), true.into());
             }
         }
@@ -120,13 +126,14 @@ mod tests {
     fn each_version_of_containerd_gets_what_it_understands() {
         let keys = |version| handler(version).settings.keys().cloned().collect::<Vec<_>>();
         assert_eq!(keys(Version(1, 7, 35)), ["pod_annotations", "runtime_type"]);
-        assert_eq!(keys(Version(2, 2, 0)), ["pod_annotations", "runtime_type", "sandboxer"]);
+        assert_eq!(keys(Version(2, 2, 9)), ["pod_annotations", "runtime_type"]);
+        assert_eq!(keys(Version(2, 3, 4)), ["pod_annotations", "runtime_type", "sandboxer"]);
         assert_eq!(
             keys(Version(2, 4, 2)),
             ["disable_pause_image_pull", "pod_annotations", "runtime_type", "sandboxer"]
         );
-        let error = Handler::new("wisp", Some(Sandboxer::Shim), Version(1, 7, 0)).unwrap_err().to_string();
-        assert!(error.contains("containerd 1.7.0 knows no sandboxer"), "{error}");
+        let error = Handler::new("wisp", Some(Sandboxer::Shim), Version(2, 2, 9)).unwrap_err().to_string();
+        assert!(error.contains("containerd 2.2.9 does not bear every pod"), "{error}");
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(crate) struct Args {
     /// The handler's name, as a RuntimeClass gives it
     #[arg(long, value_name = "NAME", default_value = "wisp", value_parser = handler_name)]
     handler: String,
-    /// Who holds a pod's namespaces; by default the shim where containerd can, 2.0 and later
+    /// Who holds a pod's namespaces; by default the shim where containerd bears it, 2.3 and later
     #[arg(long, value_enum)]
     sandboxer: Option<Sandboxer>,
     /// How containerd is restarted; by default by systemd, as the unit that it runs in

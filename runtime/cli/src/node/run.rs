@@ -19,6 +19,8 @@ pub(crate) fn output(program: &Path, args: &[&str], limit: Duration) -> Result<S
     let name = program.display();
     let mut child = Command::new(program)
         .args(args)
+        // Ours may be that of a container in which nothing of the node is.
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -70,7 +72,7 @@ mod tests {
     #[test]
     fn a_program_that_fails_is_quoted_and_one_that_hangs_is_ended() {
         let sh = Path::new("/bin/sh");
-        assert_eq!(output(sh, &["-c", "echo yes"], QUICK).unwrap(), "yes\n");
+        assert_eq!(output(sh, &["-c", "echo yes | cat"], QUICK).unwrap(), "yes\n");
         let error = output(sh, &["-c", "echo no such thing >&2; exit 3"], QUICK).unwrap_err().to_string();
         assert!(error.contains("exit status: 3): no such thing"), "{error}");
         let error = output(Path::new("/bin/sleep"), &["100"], Duration::from_millis(50)).unwrap_err();

@@ -63,7 +63,8 @@ impl<'a> Form<'a> {
         let dump = machine.dump()?;
         ensure!(dump.contains(HANDLER) && dump.contains("io.containerd.runc.v2"), "{dump}");
         let shim = dump.contains("sandboxer = \"shim\"");
-        ensure!(shim == self.version.starts_with('2'), "the shim is the sandbox: {shim}");
+        // 2.2 crashes with the first pod on the host's network that has the shim for a sandbox.
+        ensure!(shim == (self.version == "2.4"), "the shim is the sandbox: {shim}");
         ensure!(dump.contains("disable_pause_image_pull = true") == (self.version == "2.4"));
 
         let (pid, once) = (machine.pid()?, files(&machine)?);
