@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::kube::PATIENCE;
@@ -112,6 +112,10 @@ impl Node for Host {
                 || line.split_whitespace().next().is_some_and(|pid| processes.contains(pid))
         };
         Ok(lines.lines().filter(ours).map(str::to_owned).collect())
+    }
+
+    fn reboot(&self) -> Result<()> {
+        bail!("node {} is the machine that the tests run on", SHAPE.name)
     }
 
     fn stop(&self, service: Service, signal: Signal) -> Result<()> {

@@ -62,6 +62,12 @@ pub trait Node: std::fmt::Debug + Send + Sync {
         Ok(lines.lines().map(str::to_owned).collect())
     }
 
+    /// Stops the whole node and boots it again.
+    ///
+    /// # Errors
+    /// Where it does not come back, or is the machine itself.
+    fn reboot(&self) -> Result<()>;
+
     /// Starts a server again.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::bed::lock;
 use crate::process;
 
 /// How long a server may take to end.
-const TO_END: Duration = Duration::from_secs(30);
+const TO_END: Duration = Duration::from_secs(60);
 
 /// Servers that run.
 #[derive(Debug)]
@@ -53,12 +53,20 @@ impl Servers {
     /// # Errors
     /// Where it does not run or does not end.
     pub fn stop(&self, name: &str, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(self.pid(name)?.cast_signed()), signal)?;
+        self.until_ended(name).with_context(|| format!("on {signal}"))
+    }
+
+    /// Waits for the end of one that was told to end.
+    ///
+    /// # Errors
+    /// Where it does not run or does not end; then it is killed.
+    pub fn until_ended(&self, name: &str) -> Result<()> {
         let mut child = lock(&self.running).remove(name).with_context(|| format!("{name} is not running"))?;
-        kill(Pid::from_raw(child.id().cast_signed()), signal)?;
         if process::wait(&mut child, TO_END)?.is_none() {
             child.kill()?;
             child.wait()?;
-            bail!("{name} did not end on {signal}");
+            bail!("{name} did not end");
         }
         Ok(())
     }

@@ -124,6 +124,13 @@ impl Node for Uml {
         "/sys/fs/cgroup/kubepods.slice".to_owned()
     }
 
+    /// Not by a reboot of its own: the kernel would start itself anew and find its end of the wire taken.
+    fn reboot(&self) -> Result<()> {
+        self.shell("systemctl poweroff --no-block")?;
+        self.cluster.servers.until_ended("linux")?;
+        self.boot()
+    }
+
     fn stop(&self, service: Service, signal: Signal) -> Result<()> {
         let name = service.name();
         // Killed without notice and kept down: systemd would start it again.

@@ -44,7 +44,8 @@ fn containers_share_network_and_volumes(scene: &Scene<'_>) -> Outcome {
     let pod = scene.service("both").volume("shared", json!({"emptyDir": {"medium": "Memory"}}), "/shared");
     let mut native = scene.container("native", &["/bin/sleep", "3600"]);
     native["volumeMounts"] = json!([{"name": "shared", "mountPath": "/shared"}]);
-    scene.ready(&pod.beside(native))?;
+    // Process 1 of its namespace has no ear for SIGTERM.
+    scene.ready(&pod.beside(native).spec("terminationGracePeriodSeconds", json!(1)))?;
     let native = |command: &[&str]| {
         scene.kubectl.run(&[&["exec", "both", "--container=native", "--"], command].concat())
     };
@@ -57,6 +58,7 @@ fn containers_share_network_and_volumes(scene: &Scene<'_>) -> Outcome {
 fn shared_processes_are_seen_by_a_native_neighbour(scene: &Scene<'_>) -> Outcome {
     let pod =
         scene.pod("shared", &["/rust-0.2.wasm", "sleep", "3600"]).spec("shareProcessNamespace", json!(true));
+    let pod = pod.spec("terminationGracePeriodSeconds", json!(1));
     scene.ready(&pod.beside(scene.container("native", &["/bin/sleep", "3600"])))?;
     let seen = scene.kubectl.run(&["exec", "shared", "--container=native", "--", "/bin/ps"])?;
     ensure!(seen.contains("rust-0.2.wasm"), "the guest's process is not seen: {seen}");
