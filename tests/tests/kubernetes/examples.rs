@@ -62,7 +62,10 @@ fn the_example_of_a_sidecar_runs(scene: &Scene<'_>) -> Outcome {
     let news =
         scene.kubectl.run(&["exec", "sidecar", "--container=native", "--", "/bin/cat", "/shared/news"])?;
     ensure!(news == "from the sidecar\n", "{news}");
-    ensure!(scene.fetch("sidecar", "/hello")?.starts_with("hello"));
+    let fetch =
+        ["exec", "sidecar", "--container=service", "--", "/bin/wget", "-qO-", "http://127.0.0.1:8080/hello"];
+    let answer = scene.kubectl.run(&fetch)?;
+    ensure!(answer.starts_with("hello"), "{answer}");
     Ok(())
 }
 

@@ -37,10 +37,9 @@ fn apply(scene: &Scene<'_>, folder: &str) -> Outcome {
         .kubectl
         .run(&["kustomize", &site::checkout().join("k8s").join(folder).display().to_string()])?;
     let text = text.replace("wisp-installer:0.1.0", IMAGE);
-    let text = text.replace(
-        "- --root=/proc/1/root\n",
-        &format!("- --root=/proc/1/root\n        - --handler={HANDLER}\n"),
-    );
+    // The first is the container's arguments, the second its probe's.
+    let handler = format!("- --root=/proc/1/root\n        - --handler={HANDLER}\n");
+    let text = text.replacen("- --root=/proc/1/root\n", &handler, 1);
     ensure!(text.contains("--handler"), "{text}");
     // This node has no kube-proxy, so the API server is asked where it is.
     let server = format!(
@@ -49,7 +48,8 @@ fn apply(scene: &Scene<'_>, folder: &str) -> Outcome {
     let text = text.replace("- name: NODE_NAME\n", &format!("{server}        - name: NODE_NAME\n"));
     let copy = site::run_folder()?.join(format!("{folder}.yaml"));
     std::fs::write(&copy, text.replace("kubernetes.io/os: linux", "kubernetes.io/hostname: uml"))?;
-    scene.kubectl.run(&["apply", "--filename", &copy.display().to_string()]).map(drop)
+    let system = scene.kubectl.within("wisp-system");
+    system.run(&["apply", "--filename", &copy.display().to_string()]).map(drop)
 }
 
 fn is_labelled(node: &Value) -> bool {

@@ -1,7 +1,9 @@
 //! Wasm pods under real kubelets. `cargo test -p wisp-tests --test kubernetes -- uml/` runs the cases of one place.
 
 mod ends;
+mod examples;
 mod figures;
+mod installer;
 mod looking;
 mod neighbours;
 mod network;
@@ -22,6 +24,8 @@ fn main() {
         resources::CASES,
         network::CASES,
         workloads::CASES,
+        examples::CASES,
+        installer::CASES,
         rollout::CASES,
         survival::CASES,
         figures::CASES,
