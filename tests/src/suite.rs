@@ -21,6 +21,8 @@ pub enum Case {
     Own(&'static str, fn(&'static str) -> Outcome),
     /// Under each handler of a containerd with CRI, beside other cases.
     Pods(&'static str, fn(&Node) -> Outcome),
+    /// The same, under those handlers where containerd can do it.
+    PodsWhere(&'static str, fn(Variant) -> bool, fn(&Node) -> Outcome),
     /// Under each handler, on nodes that it starts itself.
     OwnPods(&'static str, fn(Variant) -> Outcome),
     /// Once.
@@ -32,6 +34,9 @@ pub enum Case {
 macro_rules! cases {
     ($kind:ident: $($case:ident),* $(,)?) => {
         &[$($crate::suite::Case::$kind(stringify!($case), $case)),*]
+    };
+    ($kind:ident where $can:path: $($case:ident),* $(,)?) => {
+        &[$($crate::suite::Case::$kind(stringify!($case), $can, $case)),*]
     };
 }
 
@@ -72,8 +77,10 @@ fn trials(case: Case) -> Vec<Trial> {
             .iter()
             .map(|&version| Trial::test(named(version, name), move || failed(with_own_beds(|| run(version)))))
             .collect(),
-        Case::Pods(name, run) => Variant::all()
+        Case::Pods(name, run) => trials(Case::PodsWhere(name, |_| true, run)),
+        Case::PodsWhere(name, can, run) => Variant::all()
             .into_iter()
+            .filter(|&variant| can(variant))
             .map(|variant| {
                 let run = move || failed(shared_node(variant).and_then(|node| run(&node)));
                 Trial::test(named(&variant.name(), name), run)

@@ -43,17 +43,29 @@ impl Variant {
 
     /// `2.4/shim`.
     #[must_use]
-    pub fn name(&self) -> String {
+    pub fn name(self) -> String {
         format!("{}/{}", self.version, self.sandboxer)
     }
 
     /// Whether the shim is the sandbox.
     #[must_use]
-    pub fn shim(&self) -> bool {
+    pub fn shim(self) -> bool {
         self.sandboxer == "shim"
     }
 
-    fn handler(&self) -> &'static str {
+    /// Whether a pod may be in the node's network: containerd 2.0 to 2.2 crashes where the shim is its sandbox.
+    #[must_use]
+    pub fn has_nodes_network(self) -> bool {
+        !(self.version == "2.2" && self.shim())
+    }
+
+    /// Whether containerd mounts images as volumes, and says what its handlers can do.
+    #[must_use]
+    pub fn is_2(self) -> bool {
+        self.version.starts_with("2.")
+    }
+
+    fn handler(self) -> &'static str {
         match self.sandboxer {
             _ if task::without_wisp() => config::RUNC,
             "shim" => config::SHIM,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use wisp_tests::bed::{LIMIT, eventually};
 use wisp_tests::cri::api::NamespaceMode;
-use wisp_tests::cri::node::Node;
+use wisp_tests::cri::node::{Node, Variant};
 use wisp_tests::suite::Case;
 use wisp_tests::{Outcome, cases, leaks, process};
 
@@ -18,7 +18,10 @@ pub(crate) const CASES: &[Case] = cases![Pods:
     process_1_of_shared_processes_reaps,
     with_the_nodes_processes_a_neighbour_sees_the_nodes,
     with_the_nodes_ipc_memory_is_the_nodes,
-    user_namespaces_are_refused_or_work,
+];
+
+pub(crate) const OF_2: &[Case] = cases![PodsWhere where Variant::is_2:
+    a_handler_says_that_it_has_no_user_namespaces,
 ];
 
 /// A program that runs until its input ends, which is when it is killed.
@@ -129,10 +132,7 @@ fn with_the_nodes_ipc_memory_is_the_nodes(node: &Node) -> Outcome {
     Ok(())
 }
 
-fn user_namespaces_are_refused_or_work(node: &Node) -> Outcome {
-    if node.variant.version == "1.7" {
-        return Ok(()); // it has no way of telling a kubelet what a handler can do
-    }
+fn a_handler_says_that_it_has_no_user_namespaces(node: &Node) -> Outcome {
     let status = node.cri.status()?;
     let handler = status.runtime_handlers.iter().find(|handler| handler.name == node.handler());
     let features = handler.context("the handler is not in the status")?.features.unwrap_or_default();

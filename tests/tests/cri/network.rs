@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use wisp_tests::bed::{Bed, eventually};
 use wisp_tests::cri::api::{ContainerState, DnsConfig, NamespaceMode};
 use wisp_tests::cri::container::Running;
-use wisp_tests::cri::node::Node;
-use wisp_tests::cri::pod::Pod;
+use wisp_tests::cri::node::{Node, Variant};
+use wisp_tests::cri::pod::{Pod, PodSpec};
 use wisp_tests::memo::Memo;
 use wisp_tests::suite::Case;
 use wisp_tests::{Outcome, cases, net, process};
@@ -19,12 +19,18 @@ pub(crate) const CASES: &[Case] = cases![Pods:
     a_port_of_the_node_leads_to_the_pod,
     names_are_looked_up_where_the_pod_says,
     a_pod_has_the_files_that_a_pod_has_under_runc,
+    hosts_that_a_kubelet_gives_are_the_pods,
     neighbours_meet_on_the_loopback,
     a_port_below_1024_needs_no_root,
     everyone_may_ping,
     sysctls_that_are_asked_for_are_set,
     sysctls_of_the_node_are_refused,
+];
+
+pub(crate) const IN_NODES_NETWORK: &[Case] = cases![PodsWhere where Variant::has_nodes_network:
     a_pod_in_the_nodes_network_is_in_the_nodes_network,
+    a_pod_in_the_nodes_network_has_the_nodes_files,
+    sysctls_of_the_nodes_network_are_refused,
 ];
 
 /// Gets a page from the node.
@@ -110,29 +116,40 @@ fn files(pod: &Pod<'_>, program: &str) -> Result<Vec<String>> {
     files.iter().map(read).collect()
 }
 
-fn a_pod_has_the_files_that_a_pod_has_under_runc(node: &Node) -> Outcome {
+/// The files of a pod are those of the same pod under runc.
+fn files_as_under_runc(node: &Node, change: fn(PodSpec<'_>) -> PodSpec<'_>) -> Outcome {
     let runc = node.under_runc()?;
-    for in_nodes_network in [false, true] {
-        let with = |node: &Node, program: &str| {
-            let pod = node.pod().with(|config| config.hostname = "a-name".into());
-            let pod = if in_nodes_network { pod.in_nodes_network() } else { pod };
-            files(&pod.with(|config| config.dns_config = None).run()?, program)
-        };
-        let wanted = with(&runc, "/native")?;
-        for program in ["/rust-0.2.wasm", "/native"] {
-            let found = with(node, program)?;
-            ensure!(found == wanted, "{program}: {found:?} and not {wanted:?}");
-        }
+    let read = |node: &Node, program: &str| {
+        let pod = change(node.pod().with(|config| config.hostname = "a-name".into()));
+        files(&pod.with(|config| config.dns_config = None).run()?, program)
+    };
+    let wanted = read(&runc, "/native")?;
+    for program in ["/rust-0.2.wasm", "/native"] {
+        let found = read(node, program)?;
+        ensure!(found == wanted, "{program}: {found:?} and not {wanted:?}");
     }
-    // And what a kubelet gives instead is what is there.
+    Ok(())
+}
+
+fn a_pod_has_the_files_that_a_pod_has_under_runc(node: &Node) -> Outcome {
+    files_as_under_runc(node, |pod| pod)
+}
+
+fn a_pod_in_the_nodes_network_has_the_nodes_files(node: &Node) -> Outcome {
+    files_as_under_runc(node, |pod| pod.in_nodes_network())
+}
+
+fn hosts_that_a_kubelet_gives_are_the_pods(node: &Node) -> Outcome {
     let hosts = node.bed.folder.join(node.bed.id("hosts"));
     fs::write(&hosts, "10.9.8.7 some.alias\n")?;
     let pod = node.pod().run()?;
     for program in ["/rust-0.2.wasm", "/native"] {
-        let cat = pod.container(&[program, "cat", "/etc/hosts"]).mount(&hosts, "/etc/hosts", false);
-        cat.run()?.code(0, "Completed")?.stdout("10.9.8.7 some.alias\n")?;
-        let look = pod.container(&[program, "resolve", "some.alias"]).mount(&hosts, "/etc/hosts", false);
-        look.run()?.code(0, "Completed")?.stdout("10.9.8.7\n")?;
+        for (args, wanted) in
+            [(["cat", "/etc/hosts"], "10.9.8.7 some.alias\n"), (["resolve", "some.alias"], "10.9.8.7\n")]
+        {
+            let spec = pod.container(&[&[program], &args[..]].concat()).mount(&hosts, "/etc/hosts", false);
+            spec.run()?.code(0, "Completed")?.stdout(wanted)?;
+        }
     }
     Ok(())
 }
@@ -191,17 +208,20 @@ fn sysctls_that_are_asked_for_are_set(node: &Node) -> Outcome {
     Ok(())
 }
 
-fn sysctls_of_the_node_are_refused(node: &Node) -> Outcome {
-    let in_nodes_ipc = node.pod().namespaces(|namespaces| namespaces.ipc = NamespaceMode::Node.into());
-    for (pod, name) in [
-        (node.pod(), "kernel.panic"),
-        (node.pod().in_nodes_network(), "net.core.somaxconn"),
-        (in_nodes_ipc, "kernel.shm_rmid_forced"),
-    ] {
-        let said = pod.sysctl(name, "1").refused()?;
-        ensure!(said.contains(name), "{name} is not named: {said}");
-    }
+fn refused(pod: PodSpec<'_>, sysctl: &str) -> Outcome {
+    let said = pod.sysctl(sysctl, "1").refused()?;
+    ensure!(said.contains(sysctl), "{sysctl} is not named: {said}");
     Ok(())
+}
+
+fn sysctls_of_the_node_are_refused(node: &Node) -> Outcome {
+    refused(node.pod(), "kernel.panic")?;
+    let in_nodes_ipc = node.pod().namespaces(|namespaces| namespaces.ipc = NamespaceMode::Node.into());
+    refused(in_nodes_ipc, "kernel.shm_rmid_forced")
+}
+
+fn sysctls_of_the_nodes_network_are_refused(node: &Node) -> Outcome {
+    refused(node.pod().in_nodes_network(), "net.core.somaxconn")
 }
 
 fn a_pod_in_the_nodes_network_is_in_the_nodes_network(node: &Node) -> Outcome {

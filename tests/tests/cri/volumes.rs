@@ -5,13 +5,16 @@ use std::fs;
 use anyhow::ensure;
 use wisp_tests::bed::GUESTS;
 use wisp_tests::cri::api::{ImageSpec, Mount};
-use wisp_tests::cri::node::Node;
+use wisp_tests::cri::node::{Node, Variant};
 use wisp_tests::suite::Case;
 use wisp_tests::{Outcome, cases};
 
 pub(crate) const CASES: &[Case] = cases![Pods:
     a_volume_is_shared_and_each_container_has_its_own_right_to_write,
     a_volume_in_memory_is_shared,
+];
+
+pub(crate) const OF_2: &[Case] = cases![PodsWhere where Variant::is_2:
     an_image_is_a_volume,
 ];
 
@@ -49,9 +52,6 @@ fn a_volume_in_memory_is_shared(node: &Node) -> Outcome {
 }
 
 fn an_image_is_a_volume(node: &Node) -> Outcome {
-    if node.variant.version == "1.7" {
-        return Ok(()); // it has none
-    }
     let pod = node.pod().run()?;
     let mount = Mount {
         container_path: "/image".into(),
