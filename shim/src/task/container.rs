@@ -34,6 +34,8 @@ const KILLED: Duration = Duration::from_secs(10);
 /// How long an OOM kill's event may hold up the exit that it caused.
 const OOM_FIRST: Duration = Duration::from_secs(1);
 const SIGKILL: u32 = 9;
+/// The status of a process that was ended by it.
+const KILLED_STATUS: u32 = 128 + SIGKILL;
 
 /// A container.
 #[derive(Debug)]
@@ -103,6 +105,9 @@ impl Container {
         let exit = exit.wait().await;
         self.ended.store(true, Ordering::Relaxed);
         // At once: systemd removes a cgroup as soon as it is empty.
+        if let Some(oom) = &self.oom {
+            oom.check(exit.status == KILLED_STATUS);
+        }
         self.keep_stats();
         let _step = self.init.step.lock().await;
         if self.init.phase() == Phase::Paused
@@ -120,7 +125,11 @@ impl Container {
         if let Err(error) = ExitRecord::new(pid, exit).write(&self.bundle) {
             warn!(id = self.id, %error, "the exit status was not recorded");
         }
-        if self.oom.as_ref().is_some_and(OomWatch::check) {
+        // Also a kill among its other processes, which have ended since.
+        if let Some(oom) = &self.oom {
+            oom.check(false);
+        }
+        if self.oom.as_ref().is_some_and(OomWatch::any) {
             // CRI hears of the exit by Wait's answer too, which must not overtake the event.
             tasks.publisher.flush(OOM_FIRST).await;
         }

@@ -114,7 +114,7 @@ impl Making<'_> {
             .inspect_err(|error| warn!(id, %error, "the container's cgroup cannot be told"))
             .ok();
         let oom = cgroup.as_ref().and_then(|cgroup| {
-            OomWatch::start(cgroup, id, self.tasks.publisher.clone())
+            OomWatch::start(cgroup, id, &self.tasks.pod_kills, self.tasks.publisher.clone())
                 .inspect_err(|error| debug!(id, %error, "OOM kills are not watched"))
                 .ok()
         });

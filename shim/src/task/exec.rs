@@ -84,7 +84,7 @@ impl Container {
             let exit = exit.wait().await;
             let _step = process.step.lock().await;
             if let Some(oom) = &container.oom {
-                oom.check();
+                oom.check(false);
             }
             process.stopped(exit);
             container.publish_exit(&tasks, &process, exit);

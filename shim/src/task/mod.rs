@@ -18,6 +18,7 @@ use crate::args::Args;
 use crate::artifact::Artifacts;
 use crate::error::{Error, Result};
 use crate::life::Life;
+use crate::oom::PodKills;
 use crate::publisher::Publisher;
 use crate::reaper::Reaper;
 use crate::runtime::Chooser;
@@ -31,6 +32,7 @@ pub(crate) struct Tasks {
     publisher: Publisher,
     runtimes: Chooser,
     artifacts: Artifacts,
+    pod_kills: PodKills,
     containers: Mutex<HashMap<String, Slot>>,
     /// The pod, where containerd leaves it to the shim.
     pod: Mutex<Option<Arc<Pod>>>,
@@ -54,6 +56,7 @@ impl Tasks {
             artifacts: Artifacts::new(&args.address, namespace, reaper.clone()),
             reaper,
             publisher,
+            pod_kills: PodKills::default(),
             containers: Mutex::default(),
             pod: Mutex::default(),
             life: Life::default(),

@@ -5,13 +5,15 @@
 //! not even that it was in this cgroup; so what counts is whether the cgroup's `oom_kill` counter has risen. It is read
 //! once more when one of its processes has ended, so that no kill is missed or told late.
 
+mod pod;
+
 use std::fs;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use containerd_shim_protos::events::task::TaskOOM;
@@ -23,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tracing::info;
 
+pub(crate) use self::pod::PodKills;
 use crate::cgroup::Cgroup;
 use crate::io::watched;
 use crate::publisher::Publisher;
@@ -42,6 +45,9 @@ struct Counter {
     id: String,
     file: PathBuf,
     seen: AtomicU64,
+    /// Whether there was any since the watch began.
+    any: AtomicBool,
+    pod: PodKills,
     publisher: Publisher,
 }
 
@@ -50,7 +56,7 @@ impl OomWatch {
     ///
     /// # Errors
     /// The node has no memory controller, or the cgroup is gone.
-    pub(crate) fn start(cgroup: &Cgroup, id: &str, publisher: Publisher) -> io::Result<Self> {
+    pub(crate) fn start(cgroup: &Cgroup, id: &str, pod: &PodKills, publisher: Publisher) -> io::Result<Self> {
         let (file, wakes) = match cgroup {
             Cgroup::V1(folders) => {
                 let folder = folders.folder("memory").ok_or(io::ErrorKind::NotFound)?;
@@ -66,14 +72,27 @@ impl OomWatch {
             }
         };
         let seen = AtomicU64::new(kills(&file)?);
-        let counter = Arc::new(Counter { id: id.to_owned(), file, seen, publisher });
+        let (any, id) = (AtomicBool::default(), id.to_owned());
+        let counter = Arc::new(Counter { id, file, seen, any, pod: pod.clone(), publisher });
+        if let Cgroup::V2(folder) = cgroup {
+            pod.join(folder, &counter);
+        }
         let task = tokio::spawn(watch(watched(wakes)?, counter.clone()));
         Ok(Self { counter, task })
     }
 
-    /// Publishes that there were kills, if there were any that have not been published; whether there were.
-    pub(crate) fn check(&self) -> bool {
-        self.counter.check() == Some(true)
+    /// Publishes that there were kills, if there were any that have not been published. `killed` says whether the container's
+    /// first process ended by SIGKILL.
+    pub(crate) fn check(&self, killed: bool) {
+        let gone = self.counter.check().is_none();
+        if gone && killed && self.counter.pod.take(&self.counter) {
+            self.counter.publish();
+        }
+    }
+
+    /// Whether there were any.
+    pub(crate) fn any(&self) -> bool {
+        self.counter.any.load(Ordering::Relaxed)
     }
 }
 
@@ -87,13 +106,20 @@ impl Counter {
     /// Whether the count has risen; `None` if the cgroup is gone.
     fn check(&self) -> Option<bool> {
         let now = kills(&self.file).ok()?;
-        let risen = now > self.seen.swap(now, Ordering::Relaxed);
+        let seen = self.seen.swap(now, Ordering::Relaxed);
+        let risen = now > seen;
         if risen {
-            info!(id = self.id, "the kernel has killed a process of a container that was out of memory");
-            let event = TaskOOM { container_id: self.id.clone(), ..TaskOOM::default() };
-            self.publisher.publish(topics::TASK_OOM_EVENT_TOPIC, &event);
+            self.pod.claim(now - seen);
+            self.publish();
         }
         Some(risen)
+    }
+
+    fn publish(&self) {
+        info!(id = self.id, "the kernel has killed a process of a container that was out of memory");
+        self.any.store(true, Ordering::Relaxed);
+        let event = TaskOOM { container_id: self.id.clone(), ..TaskOOM::default() };
+        self.publisher.publish(topics::TASK_OOM_EVENT_TOPIC, &event);
     }
 }
 
@@ -145,6 +171,18 @@ fn oom_kill(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A counter that publishes to nobody.
+    pub(super) fn counter(id: &str, file: &Path, pod: &PodKills) -> Arc<Counter> {
+        Arc::new(Counter {
+            id: id.to_owned(),
+            file: file.to_owned(),
+            seen: AtomicU64::default(),
+            any: AtomicBool::default(),
+            pod: pod.clone(),
+            publisher: Publisher::start("", "n"),
+        })
+    }
 
     #[test]
     fn only_the_count_of_kills_counts() {
