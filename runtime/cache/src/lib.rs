@@ -118,7 +118,7 @@ impl Cache {
         }
         // The file is the image's and may change under us: what is compiled is a copy that cannot, and the entry is
         // called by the copy's digest.
-        let mut copy = frozen(wasm).map_err(Error::Read)?;
+        let mut copy = self.frozen(wasm).map_err(Error::Read)?;
         let key = Key::of(&key::digest(&mut copy).map_err(Error::Read)?, &self.compiler)?;
         self.compile(&key, &copy)
     }
@@ -133,12 +133,32 @@ impl Cache {
         if let Some(compiled) = self.store.get(&key) {
             return Ok(compiled);
         }
-        let mut copy = open().and_then(|mut wasm| frozen(&mut wasm)).map_err(Error::Read)?;
+        let mut copy = open().and_then(|mut wasm| self.frozen(&mut wasm)).map_err(Error::Read)?;
         let found = Digest(key::digest(&mut copy).map_err(Error::Read)?);
         if found != *digest {
             return Err(Error::Altered { expected: *digest, found });
         }
         self.compile(&key, &copy)
+    }
+
+    /// A sealed copy of a file, from its start. It is in memory, so what no compiler could hold is not copied.
+    fn frozen(&self, file: &mut File) -> io::Result<File> {
+        file.rewind()?;
+        let mut copy =
+            File::from(memfd_create("wisp-wasm", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+        let most = self.limits.memory.as_u64();
+        if io::copy(&mut file.take(most.saturating_add(1)), &mut copy)? > most {
+            return Err(io::Error::other(format!(
+                "it is larger than the memory of a compile, {}; expected a program that fits, or a larger compiler.memory in \
+                 /etc/wisp/config.toml",
+                self.limits.memory
+            )));
+        }
+        copy.flush()?;
+        copy.rewind()?;
+        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        fcntl_add_seals(&copy, seals)?;
+        Ok(copy)
     }
 
     /// Has the Wasm in `copy` compiled, or waits for whoever has it compiled already.
@@ -188,18 +208,6 @@ impl Cache {
     }
 }
 
-/// A sealed copy of a file, from its start.
-fn frozen(file: &mut File) -> io::Result<File> {
-    file.rewind()?;
-    let mut copy = File::from(memfd_create("wisp-wasm", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
-    io::copy(file, &mut copy)?;
-    copy.flush()?;
-    copy.rewind()?;
-    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    fcntl_add_seals(&copy, seals)?;
-    Ok(copy)
-}
-
 /// A file in memory, for what has no place on disk.
 fn in_memory(name: &str) -> io::Result<File> {
     Ok(File::from(memfd_create(name, MemfdFlags::CLOEXEC)?))
@@ -216,4 +224,62 @@ fn each_chunk(file: &mut File, mut sink: impl FnMut(&[u8]) -> io::Result<()>) ->
         }
     }
     file.rewind()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bed {
+        dir: tempfile::TempDir,
+        cache: Cache,
+    }
+
+    impl Bed {
+        fn new(compiler_memory: &str) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let (folder, compiler) = (dir.path().join("cache"), dir.path().join("compiler"));
+            std::fs::write(&compiler, "#!/bin/false\n").unwrap();
+            let text = format!("[cache]\npath = {folder:?}\n[compiler]\nmemory = {compiler_memory:?}\n");
+            let config = Config::parse(Path::new("config.toml"), &text).unwrap();
+            let cache = Cache::at(&config, &dir.path().join("run"), compiler);
+            Self { dir, cache }
+        }
+
+        fn file(&self, bytes: &[u8]) -> File {
+            let path = self.dir.path().join("app.wasm");
+            std::fs::write(&path, bytes).unwrap();
+            File::open(path).unwrap()
+        }
+    }
+
+    #[test]
+    fn compiled_code_of_a_digest_is_got_without_the_wasm() {
+        let bed = Bed::new("1 MiB");
+        let key = Key::of(&[7; 32], &bed.cache.compiler).unwrap();
+        let facts = serde_json::json!({
+            "kind": "module", "profile": "fast", "wasmtime": "48", "imports": [], "exports": [], "memories": [],
+            "wasm_bytes": 8, "code_bytes": 4,
+        });
+        let mut code = in_memory("test").unwrap();
+        code.write_all(b"code").unwrap();
+        let mut compiled = Compiled { code, facts: serde_json::from_value(facts).unwrap() };
+        bed.cache.store.put(&key, &mut compiled).unwrap();
+        let got = bed.cache.named(&Digest([7; 32]), || Err(io::Error::other("it was opened"))).unwrap();
+        assert_eq!(got.facts.code_bytes, 4);
+    }
+
+    #[test]
+    fn wasm_of_another_digest_is_not_compiled() {
+        let bed = Bed::new("1 MiB");
+        let error = bed.cache.named(&Digest([7; 32]), || Ok(bed.file(b"\0asm"))).unwrap_err();
+        assert!(matches!(error, Error::Altered { expected, .. } if expected == Digest([7; 32])), "{error}");
+    }
+
+    #[test]
+    fn wasm_that_no_compiler_could_hold_is_not_read() {
+        let bed = Bed::new("1 KiB");
+        let error = bed.cache.program(&mut bed.file(&[0; 1025])).unwrap_err().to_string();
+        assert!(error.contains("1.0 KiB") && error.contains("compiler.memory"), "{error}");
+    }
 }
