@@ -20,6 +20,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     a_pid_file_names_the_process,
     namespaces_are_joined_by_path,
     a_trap_is_told_in_the_termination_log_too,
+    masked_and_read_only_paths_are_so_for_a_guest,
     a_spec_that_cannot_be_read_is_refused_with_a_sentence,
     a_systemd_cgroup_without_systemd_is_made_by_hand_or_refused_with_a_sentence,
 ];
@@ -165,6 +166,42 @@ fn a_trap_is_told_in_the_termination_log_too() -> Outcome {
         let told = fs::read_to_string(&log)?;
         ensure!(ended.code == 134 && told.contains("integer divide by zero"), "{told:?} {ended:?}");
         ensure!(ended.stderr.contains("integer divide by zero"), "{ended:?}");
+    }
+    Ok(())
+}
+
+fn masked_and_read_only_paths_are_so_for_a_guest() -> Outcome {
+    let ended = |args: &[&str]| {
+        let mut bundle = Bundle::new(&[&["/rust-0.1.wasm"], args].concat())?;
+        for file in ["/data/secret", "/data/plain", "/hidden/secret", "/fixed/file"] {
+            bundle.file(file, b"content\n")?;
+        }
+        let volume = bundle.path("volume");
+        fs::create_dir_all(&volume)?;
+        fs::write(volume.join("secret"), "content\n")?;
+        bundle.mount(
+            json!({"destination": "/volume", "type": "bind", "source": volume, "options": ["rbind", "rw"]}),
+        );
+        bundle.spec["linux"]["maskedPaths"] =
+            json!(["/data/secret", "/hidden", "/volume", "/none", "/proc/kcore"]);
+        bundle.spec["linux"]["readonlyPaths"] = json!(["/fixed", "/proc/sys"]);
+        bundle.run()
+    };
+    for (args, output) in [
+        (["cat", "/data/plain"], "content\n"),
+        (["cat", "/data/secret"], ""),
+        (["cat", "/fixed/file"], "content\n"),
+        (["ls", "/hidden"], ""),
+        (["ls", "/volume"], ""),
+    ] {
+        let ended = ended(&args)?;
+        ensure!(ended.code == 0 && ended.stdout == output, "{args:?}: {ended:?}");
+    }
+    for (path, writable) in
+        [("/data/new", true), ("/fixed/new", false), ("/hidden/new", false), ("/volume/new", false)]
+    {
+        let ended = ended(&["fill-file", path, "1"])?;
+        ensure!((ended.code == 0) == writable, "{path}: {ended:?}");
     }
     Ok(())
 }

@@ -54,20 +54,22 @@ pub fn lay(spec: &Spec) -> Result<View> {
     let container =
         clone_mount(CWD, Path::new("/"), true).context("the container's root cannot be cloned")?;
     let bottom = guest_mount(Path::new("/"))?.context("the root file system is one of the kernel's own")?;
-    let mounts = mounts(spec)?;
+    let (mounts, covers) = (mounts(spec)?, covers(spec)?);
     let here = super::mount_api::open_path(Path::new("/"))?;
     attach(&bottom, here).context("the guest's root")?;
     pivot(&bottom).context("the guest's root")?;
-    let mut preopens = vec![preopen(&bottom, Path::new("/"))?];
+    let mut folders = vec![Path::new("/")];
     for (path, mount) in &mounts {
-        // A place that is not there in the root file system alone lies in a mount that was left out.
-        if let Ok(place) = open_below(&bottom, path) {
-            attach(mount, place).with_context(|| format!("the guest's mount at {}", path.display()))?;
-            if is_dir(mount)? {
-                preopens.push(preopen(mount, path)?);
-            }
+        if put(&bottom, path, mount)? && is_dir(mount)? {
+            folders.push(path);
         }
     }
+    for (path, cover) in &covers {
+        put(&bottom, path, cover)?;
+    }
+    // What covers a folder is what the guest finds there.
+    let preopens = folders.into_iter().map(|path| preopen(&open_below(&bottom, path)?, path));
+    let preopens = preopens.collect::<Result<Vec<_>>>()?;
     let top = super::mount_api::open_path(Path::new("/"))?;
     attach(&container, top).context("the container's root")?;
     rustix::process::fchdir(&container)?;
@@ -75,6 +77,35 @@ pub fn lay(spec: &Spec) -> Result<View> {
     rustix::process::chdir("/")?;
     let (preopens, descriptors) = preopens.into_iter().unzip();
     Ok(View { tree: bottom, preopens, descriptors })
+}
+
+/// Puts a mount into the guest's tree; not if its place is not there, which then lies in a mount that was left out.
+fn put(tree: &OwnedFd, path: &Path, mount: &OwnedFd) -> Result<bool> {
+    let Ok(place) = open_below(tree, path) else { return Ok(false) };
+    attach(mount, place).with_context(|| format!("the guest's mount at {}", path.display()))?;
+    Ok(true)
+}
+
+/// Clones of what hides or write-protects a path of the container, but for those of the kernel's file systems, which no guest
+/// has.
+fn covers(spec: &Spec) -> Result<Vec<(PathBuf, OwnedFd)>> {
+    let linux = spec.linux().as_ref();
+    let visible = |path: &&String| !["/proc", "/sys"].iter().any(|top| Path::new(path).starts_with(top));
+    let mut covers = Vec::new();
+    let masked = linux.iter().flat_map(|linux| linux.masked_paths().iter().flatten());
+    for path in masked.filter(visible).map(PathBuf::from) {
+        match clone_mount(CWD, &path, false) {
+            Ok(mask) => covers.push((path, mask)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("the mask at {}", path.display())),
+        }
+    }
+    let read_only = linux.iter().flat_map(|linux| linux.readonly_paths().iter().flatten());
+    for path in read_only.filter(visible).map(PathBuf::from) {
+        let cover = guest_mount(&path).with_context(|| format!("the read-only path {}", path.display()))?;
+        covers.extend(cover.map(|cover| (path, cover)));
+    }
+    Ok(covers)
 }
 
 /// Clones of the spec's mounts that a guest may have, in their order.
