@@ -182,5 +182,17 @@ fn the_summary_agrees_with_the_control_group(scene: &Scene<'_>) -> Outcome {
     );
     ensure!(container["cpu"]["usageCoreNanoSeconds"].as_u64() > Some(0), "no processor time: {container}");
     ensure!(stats["network"]["rxBytes"].as_u64().is_some(), "no figures of the pod's network: {stats}");
+    // What `kubectl top` and a HorizontalPodAutoscaler are told.
+    let path = format!("/api/v1/nodes/{}/proxy/metrics/resource", scene.node()?.name());
+    let metrics = scene.kubectl.raw(&path)?;
+    for name in [
+        "container_cpu_usage_seconds_total",
+        "container_memory_working_set_bytes",
+        "pod_memory_working_set_bytes",
+    ] {
+        let ours =
+            |line: &str| line.starts_with(name) && line.contains(&format!("\"{}\"", scene.kubectl.namespace));
+        ensure!(metrics.lines().any(ours), "no {name} of the pod");
+    }
     Ok(())
 }

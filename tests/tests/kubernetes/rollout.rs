@@ -23,7 +23,7 @@ pub(crate) const CASES: &[&[Case]] = &[kube_cases![Alone, HOST;
 /// How many pods at once, where `WISP_TESTS_PODS` does not say.
 const PODS: usize = 200;
 /// How many a Deployment is scaled to.
-const REPLICAS: usize = 50;
+const REPLICAS: usize = 100;
 
 /// The space of the tests' own cluster.
 fn space() -> Result<Space> {
