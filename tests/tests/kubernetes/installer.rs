@@ -79,6 +79,10 @@ fn there_and_back(scene: &Scene<'_>) -> Outcome {
     let before = node.shell(&format!("cat {CONFIG}"))?.success()?;
     apply(scene, "installer")?;
     scene.kubectl.until("node/uml", "labelled", 3 * PATIENCE, is_labelled)?;
+    // It is ready when `wisp doctor` finds the node well.
+    let system = scene.kubectl.within("wisp-system");
+    system
+        .until("daemonset/wisp-installer", "ready", 3 * PATIENCE, |set| set["status"]["numberReady"] == 1)?;
     let with = node.shell(&format!("cat {CONFIG}"))?.success()?;
     ensure!(with.starts_with(&before) && with.contains(&format!("runtimes.{HANDLER}]")), "{with}");
     scene.kubectl.apply(&json!({
@@ -89,7 +93,6 @@ fn there_and_back(scene: &Scene<'_>) -> Outcome {
     ended_with(&scene.ended(&pod)?, "Completed", 0)?;
     scene.delete("under-it", PATIENCE)?;
 
-    let system = scene.kubectl.within("wisp-system");
     system.run(&["delete", "daemonset", "wisp-installer", "--timeout=120s"])?;
     // Pods of other cases have gone, but their shims may take a while.
     apply(scene, "uninstaller")?;

@@ -26,7 +26,9 @@ pub(super) fn look(config: Option<&Path>, handler: &str) -> Vec<Finding> {
                 "start it, or name its file with --containerd-config",
             )];
         }
-        Err(error) => return vec![Finding::failed(CHECK, format!("{error:#}"), "name one")],
+        Err(error) => {
+            return vec![Finding::failed(CHECK, format!("{error:#}"), "run this again with that option")];
+        }
     };
     let version = match containerd.version() {
         Ok(version) => version,
