@@ -212,7 +212,8 @@ fn life(bed: &Bed, runtime: &'static str) -> Result<Vec<(String, bool, Option<u3
         task.id.clone()
     };
     // runc's shim often ends before it has published the delete; Wisp's may not.
-    let delete = bed.events().wait(&id, "", "/tasks/delete", Duration::from_secs(2));
+    let patience = if runtime == RUNC { Duration::from_secs(2) } else { LIMIT };
+    let delete = bed.events().wait(&id, "", "/tasks/delete", patience);
     ensure!(runtime == RUNC || delete.is_ok(), "the delete was not published");
     let events = bed.events().of(&id).into_iter().filter(|event| event.topic != "/tasks/delete");
     Ok(events.map(|event| (event.topic, event.exec.is_empty(), event.status)).collect())
