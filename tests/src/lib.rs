@@ -17,6 +17,7 @@ pub mod bed;
 pub mod bundle;
 pub mod client;
 pub mod cri;
+mod ended;
 pub mod events;
 pub mod image;
 pub mod kube;
@@ -29,6 +30,7 @@ pub mod site;
 pub mod space;
 pub mod suite;
 pub mod task;
+mod text;
 
 /// What a case answers.
 pub type Outcome = anyhow::Result<()>;

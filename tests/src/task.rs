@@ -1,20 +1,20 @@
 //! One container under a bed, as `ctr run` makes it: in the foreground with its stdio in pipes, or detached with a log file.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::bed::{Bed, LIMIT, eventually, lock};
+use crate::bed::{Bed, LIMIT, eventually};
 use crate::client::Client;
+pub use crate::ended::Ended;
 use crate::process;
+use crate::text::Text;
 
 /// The runtime that is tested.
 pub const WISP: &str = "io.containerd.wisp.v1";
@@ -195,66 +195,6 @@ fn quoted(command: &std::process::Command) -> String {
         .map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''")))
         .collect::<Vec<_>>()
         .join(" ")
-}
-
-/// How a container ended.
-#[derive(Debug, Clone)]
-pub struct Ended {
-    /// The exit code that `ctr` passed on.
-    pub code: i32,
-    /// The container's standard output.
-    pub stdout: String,
-    /// The container's standard error and, where it failed, what `ctr` said.
-    pub stderr: String,
-}
-
-impl Ended {
-    /// Requires an exit code.
-    ///
-    /// # Errors
-    /// All that is known, where it is another.
-    pub fn code(self, wanted: i32) -> Result<Self> {
-        ensure!(self.code == wanted, "exit code {} and not {wanted}\n{}", self.code, self.all());
-        Ok(self)
-    }
-
-    /// Requires the whole standard output.
-    ///
-    /// # Errors
-    /// All that is known, where it is another.
-    pub fn stdout(self, wanted: &str) -> Result<Self> {
-        ensure!(self.stdout == wanted, "stdout is not {wanted:?}\n{}", self.all());
-        Ok(self)
-    }
-
-    /// Requires a text in standard error.
-    ///
-    /// # Errors
-    /// All that is known, where it is not there.
-    pub fn stderr_has(self, wanted: &str) -> Result<Self> {
-        ensure!(self.stderr.contains(wanted), "stderr does not say {wanted:?}\n{}", self.all());
-        Ok(self)
-    }
-
-    /// Requires that the container was not even created; the one line that `ctr` printed.
-    ///
-    /// # Errors
-    /// Where it was, or where it was said in more or less than one line.
-    pub fn refused(&self) -> Result<&str> {
-        let said: Vec<_> = self.stderr.lines().filter(|line| line.starts_with("ctr: ")).collect();
-        ensure!(self.code == 1 && said.len() == 1, "not refused in one line\n{}", self.all());
-        ensure!(self.stderr.trim().lines().count() == 1, "more than one line\n{}", self.all());
-        Ok(said[0])
-    }
-
-    fn all(&self) -> String {
-        format!(
-            "code:   {}\nstdout: {}\nstderr: {}",
-            self.code,
-            self.stdout.trim_end(),
-            self.stderr.trim_end()
-        )
-    }
 }
 
 /// A container that was started.
@@ -473,75 +413,5 @@ impl Task<'_> {
             }
             Ok(())
         });
-    }
-}
-
-/// What comes out of a pipe, while it comes.
-#[derive(Debug, Clone, Default)]
-struct Text(Arc<Pipe>);
-
-#[derive(Debug, Default)]
-struct Pipe {
-    state: Mutex<Sofar>,
-    news: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Sofar {
-    bytes: Vec<u8>,
-    ended: bool,
-}
-
-impl Text {
-    fn of(pipe: Option<impl Read + Send + 'static>) -> Self {
-        let text = Self::default();
-        let (Some(mut pipe), shared) = (pipe, text.clone()) else { return text };
-        thread::spawn(move || {
-            let mut buffer = vec![0; 1 << 16];
-            loop {
-                let read = pipe.read(&mut buffer).unwrap_or(0);
-                let mut state = lock(&shared.0.state);
-                state.bytes.extend_from_slice(&buffer[..read]);
-                state.ended = read == 0;
-                shared.0.news.notify_all();
-                if read == 0 {
-                    return;
-                }
-            }
-        });
-        text
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&lock(&self.0.state).bytes).into_owned()
-    }
-
-    fn contains(&self, text: &str) -> bool {
-        self.text().replace('\r', "").contains(text)
-    }
-
-    fn ended(&self) -> bool {
-        lock(&self.0.state).ended
-    }
-
-    /// Waits for a text here or in `other`, which is looked at from time to time.
-    fn wait_for(&self, text: &str, other: &Self, limit: Duration) -> bool {
-        let start = Instant::now();
-        loop {
-            let ended = self.ended() && other.ended() || start.elapsed() > limit;
-            if self.contains(text) || other.contains(text) {
-                return true;
-            }
-            if ended {
-                return false;
-            }
-            drop(self.0.news.wait_timeout(lock(&self.0.state), Duration::from_millis(10)));
-        }
-    }
-
-    /// All of it, once the other end is closed.
-    fn whole(&self, limit: Duration) -> String {
-        drop(self.0.news.wait_timeout_while(lock(&self.0.state), limit, |state| !state.ended));
-        self.text()
     }
 }
