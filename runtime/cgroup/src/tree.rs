@@ -160,15 +160,24 @@ fn version_1(mountinfo: &str) -> Vec<(Vec<String>, PathBuf)> {
     found
 }
 
-/// A cpuset group takes no process before it has processors and memory nodes, which it does not inherit.
+/// A cpuset group takes no process before it has processors and memory nodes, which it does not inherit. Others may be making
+/// the same groups above: what is there need not be filled yet.
 fn make_cpuset(folder: &Path) -> io::Result<()> {
-    let (Some(parent), false) = (folder.parent(), folder.exists()) else { return Ok(()) };
-    if !parent.join("cpuset.cpus").exists() {
+    let Some(parent) = folder.parent() else { return Ok(()) };
+    if let Err(error) = create(folder) {
+        if error.kind() != io::ErrorKind::NotFound {
+            return Err(error);
+        }
         make_cpuset(parent)?;
+        create(folder)?;
     }
-    create(folder)?;
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        if fs::read_to_string(folder.join(file))?.trim().is_empty() {
+        let is_empty =
+            |folder: &Path| Ok::<_, io::Error>(fs::read_to_string(folder.join(file))?.trim().is_empty());
+        if is_empty(folder)? {
+            if is_empty(parent)? {
+                make_cpuset(parent)?;
+            }
             write(&folder.join(file), fs::read_to_string(parent.join(file))?.trim())?;
         }
     }
@@ -274,6 +283,22 @@ mod tests {
                 (names(&["name=systemd"]), PathBuf::from("/sys/fs/cgroup/systemd")),
             ]
         );
+    }
+
+    #[test]
+    fn a_cpuset_group_is_filled_though_the_group_above_is_not_yet() {
+        let root = tempfile::tempdir().unwrap();
+        let (above, group) = (root.path().join("a"), root.path().join("a/b"));
+        for (folder, content) in [(root.path(), "0-1\n"), (&above, "\n"), (&group, "\n")] {
+            fs::create_dir_all(folder).unwrap();
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                fs::write(folder.join(file), content).unwrap();
+            }
+        }
+        make_cpuset(&group).unwrap();
+        for folder in [above, group] {
+            assert!(fs::read_to_string(folder.join("cpuset.mems")).unwrap().starts_with("0-1"));
+        }
     }
 
     #[test]

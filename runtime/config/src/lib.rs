@@ -71,7 +71,7 @@ impl Default for Compiler {
             memory: ByteSize::gib(4),
             timeout: Duration::from_secs(600),
             linger: Duration::from_secs(300),
-            at_once: 2,
+            at_once: 4,
         }
     }
 }
