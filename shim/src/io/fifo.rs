@@ -14,8 +14,8 @@ use crate::error::{Context, Result};
 /// How long a client may take to open the read end of a process's output. It nearly always has, before it asks for the
 /// process to be made.
 const READER: Duration = Duration::from_secs(10);
-/// How often to look: the kernel tells nobody.
-const LOOK: Duration = Duration::from_millis(2);
+/// How often to look whether a client has come, or has read: the kernel tells nobody.
+pub(super) const LOOK: Duration = Duration::from_millis(1);
 
 /// Opens both ends of a process's stdin; the write end is for the shim to hold, and is absent where stdin is no fifo.
 pub(super) fn open_stdin(path: &Path) -> Result<(OwnedFd, Option<OwnedFd>)> {

@@ -12,10 +12,13 @@ use std::fs::{self, File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Gid, Uid, fchown};
+use rustix::io::ioctl_fionread;
 use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 pub(crate) use self::console::{Console, ConsoleSocket};
@@ -58,10 +61,24 @@ pub(crate) struct Owner {
 pub(crate) struct Io {
     /// The write end of the process's stdin, until the client closes it.
     stdin: Option<OwnedFd>,
-    /// Read ends of its output: a write without any reader would kill the writer.
-    readers: Vec<OwnedFd>,
+    readers: Output,
     logger: Option<Logger>,
     console: Option<Console>,
+}
+
+/// Read ends of a process's output: a write without any reader would kill the writer.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Output(Vec<Arc<OwnedFd>>);
+
+impl Output {
+    /// Waits until a client has read all of it, for a bounded time.
+    pub(crate) async fn read(&self, limit: Duration) {
+        let end = Instant::now() + limit;
+        let is_unread = |pipe: &Arc<OwnedFd>| ioctl_fionread(&**pipe).is_ok_and(|bytes| bytes > 0);
+        while self.0.iter().any(is_unread) && Instant::now() < end {
+            sleep(fifo::LOOK).await;
+        }
+    }
 }
 
 /// Where output goes.
@@ -129,7 +146,7 @@ impl Io {
             Target::Nowhere => console.discard_output(),
             Target::Path(path) => {
                 let (writer, reader) = fifo::open_output(Path::new(path)).await?;
-                io.readers.extend(reader);
+                io.readers.0.extend(reader.map(Arc::new));
                 console.copy_output(writer)?;
             }
             Target::File(path) => console.copy_output(append(&path)?.into())?,
@@ -160,7 +177,7 @@ impl Io {
         if reader.is_some() {
             give(&writer, owner)?;
         }
-        self.readers.extend(reader);
+        self.readers.0.extend(reader.map(Arc::new));
         Ok(writer.into())
     }
 
@@ -178,6 +195,11 @@ impl Io {
     /// The client will write nothing more: the process sees the end of its stdin when the client has closed its own end.
     pub(crate) fn close_stdin(&mut self) {
         self.stdin = None;
+    }
+
+    /// What the client is to read.
+    pub(crate) fn output(&self) -> Output {
+        self.readers.clone()
     }
 
     /// The process's terminal.
@@ -225,6 +247,21 @@ fn give(pipe: &OwnedFd, owner: &Owner) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn output_is_waited_for_until_it_is_read_and_no_longer_than_the_limit() {
+        use std::io::{Read, Write};
+        let (mut client, mut process) = std::io::pipe().unwrap();
+        let output = Output(vec![Arc::new(client.try_clone().unwrap().into())]);
+        output.read(Duration::from_secs(3600)).await;
+        process.write_all(b"unread").unwrap();
+        let begun = Instant::now();
+        output.read(Duration::from_millis(20)).await;
+        assert!(begun.elapsed() >= Duration::from_millis(20), "nobody has read it");
+        let waiting = tokio::spawn(async move { output.read(Duration::from_secs(3600)).await });
+        client.read_exact(&mut [0; 6]).unwrap();
+        waiting.await.unwrap();
+    }
 
     #[test]
     fn each_form_of_target_is_told_apart() {

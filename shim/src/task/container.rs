@@ -133,6 +133,7 @@ impl Container {
             // CRI hears of the exit by Wait's answer too, which must not overtake the event.
             tasks.publisher.flush(OOM_FIRST).await;
         }
+        self.init.brief_output_is_read().await;
         self.init.stopped(exit);
         self.publish_exit(&tasks, &self.init, exit);
     }
@@ -160,6 +161,7 @@ impl Container {
     /// Sends a signal to the first process, or to all of them.
     pub(super) async fn kill(&self, signal: u32, all: bool) -> Result<()> {
         let phase = self.init.phase();
+        self.init.expect_end();
         // What a runtime does beyond the signal: it reaches the other processes where the kernel does not, and a frozen
         // process.
         let others_too = all || (signal == SIGKILL && !self.own_pid_namespace);

@@ -86,6 +86,7 @@ impl Container {
             if let Some(oom) = &container.oom {
                 oom.check(false);
             }
+            process.brief_output_is_read().await;
             process.stopped(exit);
             container.publish_exit(&tasks, &process, exit);
             drop(running);

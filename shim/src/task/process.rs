@@ -2,13 +2,20 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::io::{Io, Stdio};
 use crate::reaper::Exit;
+
+/// A process that lives no longer than this may have ended before its client was ready to read what it said.
+const BRIEF: Duration = Duration::from_secs(1);
+/// How long such a client may hold up the process's exit.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where a process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,12 +70,14 @@ struct State {
     pid: u32,
     pidfd: Option<OwnedFd>,
     io: Option<Io>,
+    /// When it was born, until it is asked to end.
+    undisturbed_since: Option<Instant>,
 }
 
 impl Process {
     /// A process that is not there yet.
     pub(super) fn new(id: &str, stdio: Stdio) -> Self {
-        let state = State { phase: Phase::Created, pid: 0, pidfd: None, io: None };
+        let state = State { phase: Phase::Created, pid: 0, pidfd: None, io: None, undisturbed_since: None };
         Self {
             id: id.to_owned(),
             stdio,
@@ -89,6 +98,26 @@ impl Process {
         // Without one (the process has ended already), signals find nobody, which is then true.
         state.pidfd = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         state.io = Some(io);
+        state.undisturbed_since = Some(Instant::now());
+    }
+
+    /// It is about to be sent a signal, of which a client wants to see the effect at once.
+    pub(super) fn expect_end(&self) {
+        self.state().undisturbed_since = None;
+    }
+
+    /// Waits, if it lived briefly and ended by itself, until its output has been read. A client that hears of the exit
+    /// before it has come to read gives up reading (containerd's `fifo`, whose opening is cancelled by the exit), and what
+    /// the process said would be lost. A client that reads later, or not at all, holds up no exit for long.
+    pub(super) async fn brief_output_is_read(&self) {
+        let output = {
+            let state = self.state();
+            let was_brief = state.undisturbed_since.is_some_and(|born| born.elapsed() < BRIEF);
+            state.io.as_ref().filter(|_| was_brief).map(Io::output)
+        };
+        if let Some(output) = output {
+            output.read(PATIENCE).await;
+        }
     }
 
     /// Where it is in its life.
@@ -136,6 +165,7 @@ impl Process {
     /// Sends a signal to the process itself, whichever runtime it has: it is the shim's child, so its pidfd cannot mean
     /// another.
     pub(super) fn signal(&self, signal: u32) -> Result<()> {
+        self.expect_end();
         let state = self.state();
         if state.pid == 0 {
             return Err(Error::failed_precondition("process not created"));
