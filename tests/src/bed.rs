@@ -1,7 +1,7 @@
 //! One containerd of one version in a space of its own.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -38,6 +38,11 @@ pub struct Options {
     pub without_runc: bool,
     /// Whether its containerd has the CRI plugin, and its space a network for pods.
     pub cri: bool,
+    /// Shims beside those of the product: `NAME` is run as `io.containerd.NAME.v1`, and by CRI's handler `NAME` as the sandbox of its
+    /// pods (on 2.4).
+    pub shims: Vec<(&'static str, PathBuf)>,
+    /// Whether containerd and its shims log as on a node, and not at `debug`.
+    pub quiet: bool,
 }
 
 /// A containerd that runs.
@@ -55,6 +60,8 @@ pub struct Bed {
     pub folder: PathBuf,
     runc: bool,
     cri: bool,
+    shims: Vec<(&'static str, PathBuf)>,
+    quiet: bool,
     daemon: Mutex<Option<(Child, &'static str)>>,
     events: OnceLock<Events>,
     images: Memo<()>,
@@ -92,6 +99,8 @@ impl Bed {
             folder,
             runc: !options.without_runc,
             cri: options.cri,
+            shims: options.shims,
+            quiet: options.quiet,
             daemon: Mutex::new(None),
             events: OnceLock::new(),
             images: Memo::new(),
@@ -111,6 +120,9 @@ impl Bed {
         let (bin, libexec) = (self.folder.join("wisp/bin"), self.folder.join("wisp/libexec/wisp"));
         fs::create_dir_all(&bin)?;
         fs::create_dir_all(&libexec)?;
+        for (name, program) in &self.shims {
+            put(program, &bin.join(format!("containerd-shim-{name}-v1")))?;
+        }
         if task::without_wisp() {
             return Ok(());
         }
@@ -121,9 +133,7 @@ impl Bed {
             ("wisp-compiler", &libexec),
             ("wisp-artifact", &libexec),
         ] {
-            let new = folder.join(format!("{name}.new"));
-            fs::copy(site::binary(name)?, &new)?;
-            fs::rename(new, folder.join(name))?;
+            put(&site::binary(name)?, &folder.join(name))?;
         }
         Ok(())
     }
@@ -181,11 +191,13 @@ impl Bed {
         let folder = self.folder.display();
         let common = format!(
             "root = \"{folder}/root\"\nstate = \"{folder}/state\"\n\
-             [grpc]\naddress = \"{}\"\n[debug]\nlevel = \"debug\"\n",
-            self.socket().display()
+             [grpc]\naddress = \"{}\"\n[debug]\nlevel = \"{}\"\n",
+            self.socket().display(),
+            if self.quiet { "info" } else { "debug" }
         );
+        let shims: Vec<_> = self.shims.iter().map(|&(name, _)| name).collect();
         Ok(if self.cri {
-            cri::config::with_cri(version, &self.folder, &common)?
+            cri::config::with_cri(version, &self.folder, &common, &shims)?
         } else {
             cri::config::without_cri(version, &common)
         })
@@ -321,6 +333,13 @@ impl Bed {
         }
         leaks::sweep(&self.name, &self.folder);
     }
+}
+
+/// Copies a program to where one may run already.
+fn put(program: &Path, target: &Path) -> Result<()> {
+    let new = target.with_extension("new");
+    fs::copy(program, &new)?;
+    Ok(fs::rename(new, target)?)
 }
 
 /// Every bed of this process, and the thread of the case that it belongs to.

@@ -49,17 +49,28 @@ pub fn main(tables: &[&[Case]]) -> ! {
     if arguments.list {
         libtest_mimic::run(&arguments, trials).exit();
     }
-    if let Err(error) = site::require_root() {
-        fail(&error.to_string());
+    let failed = swept(|| {
+        let conclusion = libtest_mimic::run(&arguments, trials);
+        let after = Arguments { test_threads: Some(1), ..Arguments::default() };
+        conclusion.has_failed() | libtest_mimic::run(&after, leak_trials()).has_failed()
+    });
+    match failed {
+        Ok(failed) => process::exit(if failed { 101 } else { 0 }),
+        Err(error) => fail(&error.to_string()),
     }
+}
+
+/// Runs a job that starts beds, and leaves the machine as it was, also where a signal ends it.
+///
+/// # Errors
+/// Where this process may not make namespaces.
+pub fn swept<T>(job: impl FnOnce() -> T) -> Result<T> {
+    site::require_root()?;
     leaks::sweep_dead_runs();
     end_on_signals();
-
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    let after = Arguments { test_threads: Some(1), ..Arguments::default() };
-    let leftovers = libtest_mimic::run(&after, leak_trials());
+    let done = job();
     end();
-    process::exit(if conclusion.has_failed() || leftovers.has_failed() { 101 } else { 0 });
+    Ok(done)
 }
 
 #[allow(clippy::print_stderr)] // it is what the person at the terminal is to read

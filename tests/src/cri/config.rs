@@ -26,11 +26,12 @@ pub(crate) fn without_cri(version: &str, common: &str) -> String {
     format!("version = 2\ndisabled_plugins = [{plugins}]\n{common}")
 }
 
-/// The configuration of a containerd with CRI, and beside it that of the network of its pods.
+/// The configuration of a containerd with CRI, and beside it that of the network of its pods. Each of `shims` gets a handler of
+/// its name, on 2.4.
 ///
 /// # Errors
 /// Those of writing it, and where the network's plugins are missing.
-pub(crate) fn with_cri(version: &str, folder: &Path, common: &str) -> Result<String> {
+pub(crate) fn with_cri(version: &str, folder: &Path, common: &str, shims: &[&str]) -> Result<String> {
     let networks = folder.join("cni");
     fs::create_dir_all(&networks)?;
     fs::write(networks.join("10-pods.conflist"), network())?;
@@ -44,7 +45,7 @@ pub(crate) fn with_cri(version: &str, folder: &Path, common: &str) -> Result<Str
         ),
         _ => format!(
             "version = 3\n{common}{}",
-            version_3(version, &format!("bin_dirs = ['{plugins}']\nconf_dir = '{networks}'"))
+            version_3(version, &format!("bin_dirs = ['{plugins}']\nconf_dir = '{networks}'"), shims)
         ),
     })
 }
@@ -65,17 +66,21 @@ fn version_2(cni: &str) -> String {
     )
 }
 
-fn version_3(version: &str, cni: &str) -> String {
+fn version_3(version: &str, cni: &str, shims: &[&str]) -> String {
     let cri = "plugins.'io.containerd.cri.v1.runtime'";
     let runtimes = format!("{cri}.containerd.runtimes");
     // 2.2 wants the pause image even where it runs no pause container.
     let without_pause = if version == "2.2" { "" } else { "disable_pause_image_pull = true\n" };
+    let sandbox = format!("sandboxer = 'shim'\n{without_pause}");
+    let more =
+        shims.iter().map(|name| handler(&runtimes, name, &format!("io.containerd.{name}.v1"), &sandbox));
     format!(
         "[plugins.'io.containerd.cri.v1.images'.pinned_images]\nsandbox = '{PAUSE}'\n\
-         [{cri}]\n{MACHINE}[{cri}.cni]\n{cni}\n{}{}{}",
+         [{cri}]\n{MACHINE}[{cri}.cni]\n{cni}\n{}{}{}{}",
         handler(&runtimes, RUNC, "io.containerd.runc.v2", ""),
         handler(&runtimes, PODSANDBOX, "io.containerd.wisp.v1", "sandboxer = 'podsandbox'\n"),
-        handler(&runtimes, SHIM, "io.containerd.wisp.v1", &format!("sandboxer = 'shim'\n{without_pause}")),
+        handler(&runtimes, SHIM, "io.containerd.wisp.v1", &sandbox),
+        more.collect::<String>(),
     )
 }
 

@@ -95,6 +95,14 @@ impl Node {
         Self::on(start(variant.version)?, variant)
     }
 
+    /// The same, with a containerd that is special.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub fn start_with(variant: Variant, options: Options) -> Result<Self> {
+        Self::on(start_with(variant.version, options)?, variant)
+    }
+
     /// The containerd that cases share.
     ///
     /// # Errors
@@ -114,8 +122,16 @@ impl Node {
     /// # Errors
     /// Where it does not answer.
     pub fn under_runc(&self) -> Result<Self> {
+        self.under(config::RUNC)
+    }
+
+    /// The same containerd under any of its handlers.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub fn under(&self, handler: &'static str) -> Result<Self> {
         let node = Self::on(Arc::clone(&self.bed), self.variant)?;
-        node.handler.set(config::RUNC);
+        node.handler.set(handler);
         Ok(node)
     }
 
@@ -195,8 +211,12 @@ impl Drop for MemoryVolume {
 }
 
 fn start(version: &'static str) -> Result<Arc<Bed>> {
+    start_with(version, Options::default())
+}
+
+fn start_with(version: &'static str, options: Options) -> Result<Arc<Bed>> {
     static IMPORTED: Memo<()> = Memo::new();
-    let bed = Bed::start_with(version, Options { cri: true, ..Options::default() })?;
+    let bed = Bed::start_with(version, Options { cri: true, ..options })?;
     IMPORTED.get(&bed.name, || image::import_common(&bed, &connect(&bed)?))?;
     Ok(bed)
 }

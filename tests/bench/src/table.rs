@@ -1,0 +1,79 @@
+//! The figures on the terminal.
+
+use crate::figure::{Figure, Series};
+use crate::machine::Machine;
+use crate::results::Taken;
+use crate::stats::Summary;
+
+/// A middle half wider than this part of the median is said: the values are not to be trusted.
+const WIDE: f64 = 0.25;
+
+/// Prints a line.
+#[allow(clippy::print_stdout)] // the figures are what the bench is run for
+pub(crate) fn say(line: &str) {
+    println!("{line}");
+}
+
+/// Prints the figures of a subject, and how far each median is from that of the run before.
+pub(crate) fn print(subject: &str, taken: &Taken, last: Option<&Taken>) {
+    say(&format!("\n== {subject}, {}\n{}", taken.at, machine(&taken.machine)));
+    if let Some(why) = taken.machine.too_busy() {
+        say(&format!("NOT TO BE TRUSTED: {why}"));
+    }
+    for figure in &taken.figures {
+        let last = last.and_then(|last| last.figures.iter().find(|known| known.name == figure.name));
+        print_figure(figure, last);
+    }
+}
+
+/// The machine in one line.
+pub(crate) fn machine(machine: &Machine) -> String {
+    format!(
+        "{} × {}, {:.0} GiB, Linux {}; before: load {:.2}, others used {:.2} processors; withheld meanwhile: {:.1} %",
+        machine.processors,
+        machine.processor,
+        machine.memory,
+        machine.kernel,
+        machine.load,
+        machine.busy,
+        100.0 * machine.stolen
+    )
+}
+
+fn print_figure(figure: &Figure, last: Option<&Figure>) {
+    let unit = if figure.unit.is_empty() { String::new() } else { format!(", {}", figure.unit) };
+    say(&format!("\n{}{unit}", figure.name));
+    say(&format!(
+        "  {:<34} {:>8}  {:^19} {:>8} {:>8} {:>9}",
+        "", "median", "middle half", "× null", "× runc", "last time"
+    ));
+    for series in &figure.series {
+        let before = last.and_then(|last| last.series(&series.name));
+        say(&format!(
+            "  {:<34} {:>8.2}  {:>8.2} … {:<8.2} {:>8} {:>8} {:>9}{}",
+            series.name,
+            series.middle.median,
+            series.middle.low,
+            series.middle.high,
+            times(series.to_floor),
+            times(series.to_runc),
+            before.map_or_else(String::new, |before| change(series, before)),
+            if wide(series) { "  (spread)" } else { "" },
+        ));
+    }
+}
+
+/// Whether the values lie too far apart.
+pub(crate) fn wide(series: &Series) -> bool {
+    series.middle.spread() > WIDE
+}
+
+/// `1.23`, or nothing.
+pub(crate) fn times(ratio: Option<Summary>) -> String {
+    ratio.map_or_else(String::new, |ratio| format!("{:.2}", ratio.median))
+}
+
+/// How far the median is from an earlier one: `+3 %`.
+pub(crate) fn change(series: &Series, before: &Series) -> String {
+    format!("{:+.0} %", 100.0 * (series.middle.median / before.middle.median - 1.0))
+}
