@@ -48,8 +48,9 @@ fn a_failing_readiness_probe_keeps_a_pod_out(scene: &Scene<'_>) -> Outcome {
         "--output=jsonpath={.reason} {.message}{'\\n'}",
         "--field-selector=reason=Unhealthy",
     ];
-    let event = scene.kubectl.lines(&unhealthy)?.next(wisp_tests::kube::PATIENCE)?;
-    ensure!(event.contains("statuscode: 404"), "{event}");
+    let events = scene.kubectl.lines(&unhealthy)?;
+    // Before the service listens the probe fails for another reason.
+    while !events.next(wisp_tests::kube::PATIENCE)?.contains("statuscode: 404") {}
     let pod = scene.kubectl.get(&["pod", "unready"])?;
     ensure!(!wisp_tests::kube::cluster::is_ready(&pod), "{}", pod["status"]);
     Ok(())
