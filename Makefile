@@ -8,6 +8,7 @@ PROGRAMS := containerd-shim-wisp-v1 wisp-runtime wisp-guest wisp-compiler wisp-a
 BUILT := $(CARGO_TARGET_DIR)/release
 STAGE := $(CARGO_TARGET_DIR)/stage
 CARGO_FLAGS := --release --locked --target $(TRIPLE)
+BENCH = WISP_BIN=$(STAGE)/usr/local/bin $(CARGO_TARGET_DIR)/$(TRIPLE)/release/wisp-bench
 
 # The image of k8s/installer; SOURCE_DATE_EPOCH is the time of what is in it.
 INSTALLER ?= wisp-installer:0.1.0
@@ -19,7 +20,7 @@ ONLY ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build install installer-image demo test $(addprefix test-,unit runtime containerd cri node kubernetes) lint audit clean guests \
-  testbed testbed-kubernetes tools stage bench-kubernetes image-kubernetes
+  testbed testbed-kubernetes tools stage bench bench-programs bench-start bench-memory bench-kubernetes image-kubernetes
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +74,20 @@ test-kubernetes: build guests $(if $(KUBECONFIG),,testbed testbed-kubernetes) # 
 image-kubernetes: guests # for a cluster of one's own: target/guests.tar holds the image IMAGE
 	@tests/bed/kubernetes.sh busybox
 	cargo run $(CARGO_FLAGS) --quiet -p wisp-tests --example guests -- $(or $(IMAGE),wisp.test/guests:1) $(CARGO_TARGET_DIR)/guests.tar
+
+bench: build guests testbed stage bench-programs ## every figure beside runc and a shim that runs nothing, in target/bench/ (docs/performance.md)
+	@$(BENCH)
+
+bench-start: build guests testbed stage bench-programs ## the same, starts and ends only; WISP_BENCH_ROUNDS (25)
+	@$(BENCH) start
+
+bench-memory: build guests testbed stage bench-programs ## the same, memory of idle pods only
+	@$(BENCH) memory
+
+# Apart, so that what the bench needs is not linked into the shim that it compares with.
+bench-programs:
+	cargo build $(CARGO_FLAGS) --quiet -p containerd-shim-null-v1
+	cargo build $(CARGO_FLAGS) --quiet -p wisp-bench
 
 bench-kubernetes: build guests testbed testbed-kubernetes stage ## the time from `kubectl apply` to Ready, beside runc
 	@NODES=host WISP_BIN=$(STAGE)/usr/local/bin cargo test $(CARGO_FLAGS) --quiet -p wisp-tests --test kubernetes -- \
