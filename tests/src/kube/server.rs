@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 use crate::bed::lock;
 use crate::process;
 
-/// How long a server may take to end.
-const TO_END: Duration = Duration::from_secs(60);
+/// How long a server may take to end: a node that is powered off gives each of its services 90 seconds.
+const TO_END: Duration = Duration::from_secs(240);
 
 /// Servers that run.
 #[derive(Debug)]
