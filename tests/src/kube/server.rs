@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 use crate::bed::lock;
 use crate::process;
 
-/// How long a server may take to end: a node that is powered off gives each of its services 90 seconds.
-const TO_END: Duration = Duration::from_secs(240);
+/// How long a server may take to end.
+const TO_END: Duration = Duration::from_secs(60);
 
 /// Servers that run.
 #[derive(Debug)]
@@ -54,16 +54,16 @@ impl Servers {
     /// Where it does not run or does not end.
     pub fn stop(&self, name: &str, signal: Signal) -> Result<()> {
         kill(Pid::from_raw(self.pid(name)?.cast_signed()), signal)?;
-        self.until_ended(name).with_context(|| format!("on {signal}"))
+        self.until_ended(name, TO_END).with_context(|| format!("on {signal}"))
     }
 
-    /// Waits for the end of one that was told to end.
+    /// Waits for the end of one that was told to end, no longer than `limit`.
     ///
     /// # Errors
     /// Where it does not run or does not end; then it is killed.
-    pub fn until_ended(&self, name: &str) -> Result<()> {
+    pub fn until_ended(&self, name: &str, limit: Duration) -> Result<()> {
         let mut child = lock(&self.running).remove(name).with_context(|| format!("{name} is not running"))?;
-        if process::wait(&mut child, TO_END)?.is_none() {
+        if process::wait(&mut child, limit)?.is_none() {
             child.kill()?;
             child.wait()?;
             bail!("{name} did not end");

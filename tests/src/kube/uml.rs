@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -41,6 +42,9 @@ const BEFORE_KUBELET: &str = "#!/bin/sh -e\n\
     ip route replace 10.88.0.0/22 via 192.168.77.1\n\
     grep -q 'cpu MHz' /proc/cpuinfo && exit\n\
     cp /proc/cpuinfo /run/cpuinfo && echo 'cpu MHz : 1000.000' >>/run/cpuinfo && mount --bind /run/cpuinfo /proc/cpuinfo\n";
+
+/// How long it may take to power off: systemd gives each service that does not end 90 seconds.
+const TO_POWER_OFF: Duration = Duration::from_secs(240);
 
 /// Copies the programs and starts the services.
 const JOIN: &str = "set -e; mkdir -p /opt/bed /var/lib/kubelet/manifests; cp -a /host/programs/. /opt/bed/; cp /host/*.service /etc/systemd/system/; sync; \
@@ -127,7 +131,7 @@ impl Node for Uml {
     /// Not by a reboot of its own: the kernel would start itself anew and find its end of the wire taken.
     fn reboot(&self) -> Result<()> {
         self.shell("systemctl poweroff --no-block")?;
-        self.cluster.servers.until_ended("linux")?;
+        self.cluster.servers.until_ended("linux", TO_POWER_OFF)?;
         self.boot()
     }
 
