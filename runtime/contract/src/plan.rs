@@ -122,7 +122,7 @@ pub struct HttpSettings {
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
-            drain_delay_ms: 1_000,
+            drain_delay_ms: 3_000,
             drain_timeout_ms: 25_000,
             header_timeout_ms: 10_000,
             idle_timeout_ms: 75_000,

@@ -49,13 +49,6 @@ impl Pod {
         self
     }
 
-    /// Adds an annotation.
-    #[must_use]
-    pub fn annotation(mut self, name: &str, value: &str) -> Self {
-        self.0["metadata"]["annotations"][name] = json!(value);
-        self
-    }
-
     /// Adds a container after the others.
     #[must_use]
     pub fn beside(self, container: Value) -> Self {

@@ -33,8 +33,6 @@ fn space() -> Result<Space> {
 /// A Deployment called `web` of so many replicas, and its Service; the Service's address once it answers.
 fn deploy(scene: &Scene<'_>, replicas: usize) -> Result<SocketAddr> {
     let pod = scene.service("web").label("app", "web").spec("restartPolicy", json!("Always"));
-    // kube-proxy looks once a second by default, and hears late where a machine does all of this at once.
-    let pod = pod.annotation("wisp.dev/drain-delay", "5s");
     scene.kubectl.apply(&json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
