@@ -14,6 +14,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     a_file_that_containerd_has_not_read_yet_is_found,
     cgroup_drivers_that_disagree_are_found,
     a_missing_program_is_found,
+    images_for_wasm_are_warned_of_only_where_they_are_not_unpacked,
 ];
 
 /// What doctor found of one check, and how it is; and its exit code.
@@ -106,4 +107,16 @@ fn a_missing_program_is_found() -> Outcome {
     machine.install(&[])?.success()?;
     machine.run("/bin/rm", &["/usr/local/libexec/wisp/wisp-guest"])?.success()?;
     expect(&machine, "programs", "failed", "wisp-guest is not beside")
+}
+
+fn images_for_wasm_are_warned_of_only_where_they_are_not_unpacked() -> Outcome {
+    let machine = Machine::start("2.2", CONFIG, &[(CONFIG, "version = 3\n")])?;
+    let said = machine.wisp(&["doctor", "--json"])?.stdout;
+    let report: Value = serde_json::from_str(&said)?;
+    let mut findings = report["findings"].as_array().into_iter().flatten();
+    ensure!(findings.all(|finding| finding["check"] != "image pull"), "{report:#}");
+    let local =
+        "version = 3\n[plugins.'io.containerd.cri.v1.images']\nuse_local_image_pull = true\n".to_owned();
+    let machine = Machine::start("2.4", CONFIG, &[(CONFIG, &local)])?;
+    expect(&machine, "image pull", "ok", "every platform")
 }

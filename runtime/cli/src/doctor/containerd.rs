@@ -13,6 +13,8 @@ use crate::node::containerd::{Containerd, Version};
 
 /// The first versions that take a Wasm OCI artifact.
 const ARTIFACTS: [Version; 2] = [Version(1, 6, 25), Version(1, 7, 7)];
+/// From where on images for `wasi/wasm` may be pulled and not unpacked: 2.2 unpacks them, 2.4 does not, 2.3 is not known.
+const UNPACKS_NO_WASM: Version = Version(2, 3, 0);
 
 /// Everything that has to do with containerd.
 pub(super) fn look(config: Option<&Path>, handler: &str) -> Vec<Finding> {
@@ -47,7 +49,7 @@ pub(super) fn look(config: Option<&Path>, handler: &str) -> Vec<Finding> {
         Ok(effective) => {
             findings.push(handler_finding(&containerd, version, &effective, handler));
             findings.extend(age(&containerd));
-            findings.extend(pulls(&effective));
+            findings.extend(pulls(version, &effective));
             findings.extend(selinux(&effective));
             findings.push(programs::runc(&containerd, &effective, handler));
             findings.push(cgroups::drivers(&effective));
@@ -172,8 +174,10 @@ fn age(containerd: &Containerd) -> Option<Finding> {
     ))
 }
 
-fn pulls(effective: &Effective) -> Option<Finding> {
-    // The key is there from 2.1 on, which is when the other way of pulling came.
+fn pulls(version: Version, effective: &Effective) -> Option<Finding> {
+    if version < UNPACKS_NO_WASM {
+        return None;
+    }
     let local = effective.images()?.get("use_local_image_pull")?.as_bool()?;
     Some(if local {
         Finding::ok("image pull", "local, for images of every platform")
