@@ -104,8 +104,17 @@ impl Servers {
 
     /// Ends all of them, those that serve others last.
     pub fn end(&self) {
-        let order =
-            ["linux", "kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manager", "containerd"];
+        // User Mode Linux does not hear SIGTERM. Nothing on its disk is wanted any more, and its processes end with it.
+        let _ = self.stop("linux", Signal::SIGKILL);
+        // Without etcd the API server takes a minute to end.
+        let order = [
+            "kubelet",
+            "kube-proxy",
+            "kube-scheduler",
+            "kube-controller-manager",
+            "containerd",
+            "kube-apiserver",
+        ];
         let rest: Vec<_> = lock(&self.running).keys().cloned().collect();
         for name in order.into_iter().map(str::to_owned).chain(rest) {
             // One that has ended already needs no end.
