@@ -3,6 +3,7 @@
 mod ends;
 mod examples;
 mod figures;
+mod images;
 mod installer;
 mod looking;
 mod neighbours;
@@ -25,6 +26,7 @@ fn main() {
         network::CASES,
         workloads::CASES,
         examples::CASES,
+        images::CASES,
         installer::CASES,
         rollout::CASES,
         survival::CASES,
