@@ -21,6 +21,7 @@ pub(crate) const CASES: &[&[Case]] = &[
     kube_cases![Pods, BOTH_SANDBOXES;
         exec_gives_exit_codes_and_input,
         exec_has_a_terminal_of_the_size_of_ones_own,
+        a_terminal_follows_the_size_of_ones_own,
         attach_speaks_with_the_guest,
         files_are_copied_both_ways,
     ],
@@ -76,6 +77,36 @@ fn exec_has_a_terminal_of_the_size_of_ones_own(scene: &Scene<'_>) -> Outcome {
     let seen = process::run(&mut script, PATIENCE)?.success()?;
     ensure!(seen.contains("41 133"), "{seen:?}");
     Ok(())
+}
+
+/// Says of each size that its terminal has it, once it has.
+const WATCH_SIZE: &str = r#"for size in "41 133" "50 140"; do until test "$(stty size)" = "$size"; do sleep 0.2; done; echo "is $size"; done"#;
+
+/// Runs `kubectl` under a terminal that becomes larger once the other end has seen its first size.
+fn resized(scene: &Scene<'_>, args: &[&str], command: &str) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("seen").display().to_string();
+    // The log begins with this command, which the pattern must not find.
+    let typed = format!(
+        "stty rows 41 cols 133; \
+         (until grep -q 'is 41[ ]133' {log}; do sleep 0.2; done; stty rows 50 cols 140 </dev/tty) & \
+         {} {command}",
+        process::shown(&scene.kubectl.command(args))
+    );
+    let mut script = scene.kubectl.beside("script");
+    script.args(["--quiet", "--flush", "--return", "--command", &typed, &log]);
+    let ended = process::run(&mut script, PATIENCE);
+    let seen = ended.with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?.success()?;
+    ensure!(seen.contains("is 41 133") && seen.contains("is 50 140"), "{seen:?}");
+    Ok(())
+}
+
+fn a_terminal_follows_the_size_of_ones_own(scene: &Scene<'_>) -> Outcome {
+    idle(scene, "idle")?;
+    resized(scene, &["exec", "--stdin", "--tty", "idle"], &format!("-- /bin/sh -c '{WATCH_SIZE}'"))?;
+    let pod = scene.pod("watches", &["/bin/sh", "-c", WATCH_SIZE]);
+    scene.ready(&pod.main("stdin", json!(true)).main("tty", json!(true)))?;
+    resized(scene, &["attach", "--stdin", "--tty", "watches"], "")
 }
 
 fn logs_are_followed_to_the_end(scene: &Scene<'_>) -> Outcome {
