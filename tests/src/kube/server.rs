@@ -102,23 +102,20 @@ impl Servers {
         self.logs.join(format!("{name}.log"))
     }
 
-    /// Ends all of them, those that serve others last.
+    /// Ends all of them, those that serve others last. Nothing that they keep is wanted any more, so that only those that have
+    /// something of the machine's to give back are asked.
     pub fn end(&self) {
-        // User Mode Linux does not hear SIGTERM. Nothing on its disk is wanted any more, and its processes end with it.
+        // The kernel of User Mode Linux does not hear SIGTERM; its processes end with it.
         let _ = self.stop("linux", Signal::SIGKILL);
-        // Without etcd the API server takes a minute to end.
-        let order = [
-            "kubelet",
-            "kube-proxy",
-            "kube-scheduler",
-            "kube-controller-manager",
-            "containerd",
-            "kube-apiserver",
-        ];
-        let rest: Vec<_> = lock(&self.running).keys().cloned().collect();
-        for name in order.into_iter().map(str::to_owned).chain(rest) {
+        let asked = ["kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manager", "containerd"];
+        for name in asked {
             // One that has ended already needs no end.
-            let _ = self.stop(&name, Signal::SIGTERM);
+            let _ = self.stop(name, Signal::SIGTERM);
+        }
+        // The API server would wait a minute for those who watch, who are no more.
+        let rest: Vec<_> = lock(&self.running).keys().cloned().collect();
+        for name in rest {
+            let _ = self.stop(&name, Signal::SIGKILL);
         }
     }
 }
