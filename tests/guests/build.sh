@@ -5,7 +5,9 @@
 #   http-0.2.wasm http-0.3.wasm http-js.wasm    services on wasi:http          native           rust-0.2's source for Linux
 #   pause                                       a pod's native holder
 #
-#   build.sh [rust|c|go|js]…     all of them without an argument
+#   speed.wasm speed-service.wasm               programs that compute, for the bench alone (tests/bench/guest)
+#
+#   build.sh [rust|c|go|js|speed]…     all but the last without an argument
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 target=${CARGO_TARGET_DIR:-$here/../../target}
@@ -59,6 +61,14 @@ js() {
   [ "$made" -nt service.js ] && [ "$made" -nt build.mjs ] && [ "$made" -nt package-lock.json ] && return
   npm ci --silent
   node build.mjs "$made"
+}
+
+speed() {
+  need cargo Rust
+  cd "$here/../bench/guest"
+  CARGO_TARGET_DIR=$out/build cargo build --release --locked --quiet --target wasm32-wasip2
+  put "$out/build/wasm32-wasip2/release/speed.wasm" speed.wasm
+  put "$out/build/wasm32-wasip2/release/speed-service.wasm" speed-service.wasm
 }
 
 languages=("$@")

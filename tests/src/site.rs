@@ -51,6 +51,14 @@ pub fn server(version: &str, name: &str) -> Result<PathBuf> {
     existing(bed().join(version).join("bin").join(name), "make testbed")
 }
 
+/// Wasmtime's own command, which the bench compares with.
+///
+/// # Errors
+/// One sentence where it is missing.
+pub fn wasmtime() -> Result<PathBuf> {
+    existing(bed().join("wasmtime/bin/wasmtime"), "make testbed-bench")
+}
+
 /// A program of Kubernetes, or etcd.
 ///
 /// # Errors

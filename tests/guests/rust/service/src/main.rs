@@ -49,6 +49,7 @@ async fn main(request: Request<Body>) -> Result<Response<Body>, Error> {
         "/large" => large(query(&uri).parse()?),
         "/trap" => die_while_serving(),
         "/loop" => spin(),
+        "/compute" => text(&format!("{:016x}\n", compute(query(&uri).parse()?))),
         "/alloc" => allocate(query(&uri).parse()?),
         "/secret" => {
             let copies: Vec<Vec<u8>> = (0..1000).map(|_| SECRET.to_vec()).collect();
@@ -120,6 +121,12 @@ fn spin() -> ! {
     loop {
         turns = std::hint::black_box(turns.wrapping_add(1));
     }
+}
+
+/// So many steps, each of which needs the one before.
+fn compute(steps: u64) -> u64 {
+    (0..steps)
+        .fold(1, |number: u64, step| (number ^ step).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
 }
 
 /// Holds so many mebibytes while it answers.
