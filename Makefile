@@ -15,15 +15,19 @@ INSTALLER ?= wisp-installer:0.1.0
 
 DESTDIR ?=
 PREFIX ?= /usr/local
+# What `make bench` measures, each also by `make bench-SUBJECT`.
+SUBJECTS := start memory http first guest density
 LAYERS ?= unit runtime containerd cri node kubernetes
 ONLY ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build install installer-image demo test $(addprefix test-,unit runtime containerd cri node kubernetes) lint audit clean guests \
-  testbed testbed-kubernetes tools stage bench bench-programs bench-start bench-memory bench-kubernetes image-kubernetes
+  testbed testbed-bench testbed-kubernetes tools stage image-kubernetes \
+  bench bench-check bench-programs bench-kubernetes $(addprefix bench-,$(SUBJECTS))
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo '  make bench-SUBJECT       one subject of the bench ($(SUBJECTS))'
 	@echo '  make test-LAYER          one layer of the tests (unit, runtime, containerd, cri, node, kubernetes); ONLY=text runs those whose name has it'
 
 build: ## the programs, static, in target/release/ (what they need is installed first, as root on Debian)
@@ -75,19 +79,19 @@ image-kubernetes: guests # for a cluster of one's own: target/guests.tar holds t
 	@tests/bed/kubernetes.sh busybox
 	cargo run $(CARGO_FLAGS) --quiet -p wisp-tests --example guests -- $(or $(IMAGE),wisp.test/guests:1) $(CARGO_TARGET_DIR)/guests.tar
 
-bench: build guests testbed stage bench-programs ## every figure beside runc and a shim that runs nothing, in target/bench/ (docs/performance.md)
+bench: bench-programs ## every figure beside runc, Wasmtime and the least that is possible, in target/bench/ (docs/performance.md)
 	@$(BENCH)
 
-bench-start: build guests testbed stage bench-programs ## the same, starts and ends only; WISP_BENCH_ROUNDS (25)
-	@$(BENCH) start
+bench-check: bench-programs ## the same, and fails where a figure is not what tests/bench/promises.toml promises
+	@$(BENCH) --check
 
-bench-memory: build guests testbed stage bench-programs ## the same, memory of idle pods only
-	@$(BENCH) memory
+$(addprefix bench-,$(SUBJECTS)): bench-%: bench-programs # one subject; WISP_BENCH_ROUNDS (25), WISP_BENCH_PODS (500)
+	@$(BENCH) $*
 
-# Apart, so that what the bench needs is not linked into the shim that it compares with.
-bench-programs:
-	cargo build $(CARGO_FLAGS) --quiet -p containerd-shim-null-v1
-	cargo build $(CARGO_FLAGS) --quiet -p wisp-bench
+# Apart, so that what the bench needs is not linked into the shim and the server that it compares with.
+bench-programs: build guests testbed testbed-bench stage
+	@tests/guests/build.sh speed
+	@set -e; for program in containerd-shim-null-v1 native-http wisp-bench; do cargo build $(CARGO_FLAGS) --quiet -p $$program; done
 
 bench-kubernetes: build guests testbed testbed-kubernetes stage ## the time from `kubectl apply` to Ready, beside runc
 	@NODES=host WISP_BIN=$(STAGE)/usr/local/bin cargo test $(CARGO_FLAGS) --quiet -p wisp-tests --test kubernetes -- \
@@ -100,6 +104,7 @@ lint: ## formatting and clippy, warnings as errors
 	@scripts/tools.sh test
 	cargo fmt --all --check
 	cd tests/guests/rust && cargo fmt --all --check
+	cd tests/bench/guest && cargo fmt --all --check
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets --quiet -- -D warnings
 
 audit: ## licences, sources and bans of the dependencies (deny.toml)
@@ -113,6 +118,9 @@ guests: ## the programs that the tests run, each by its language's own toolchain
 testbed: ## the containerds that the tests run, in /var/cache/wisp-bed (or $WISP_BED)
 	@scripts/tools.sh test
 	@tests/bed/build.sh
+
+testbed-bench: ## what the bench compares with, in the same place
+	@tests/bed/bench.sh
 
 testbed-kubernetes: ## Kubernetes and a node with systemd and cgroup v2, in the same place
 	@scripts/tools.sh kubernetes

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use wisp_tests::bed::Options;
 use wisp_tests::cri::node::{Node, Variant};
+use wisp_tests::space::Cache;
 
 use crate::figure::FLOOR;
 
@@ -18,13 +19,25 @@ const VARIANT: Variant = Variant { version: "2.4", sandboxer: "shim" };
 /// # Errors
 /// One sentence with what is missing or did not start.
 pub(crate) fn start() -> Result<Node> {
-    Node::start_with(VARIANT, Options { shims: vec![(FLOOR, null()?)], quiet: true, ..Options::default() })
+    start_with(None)
 }
 
-/// It is built into the folder of this program.
-fn null() -> Result<PathBuf> {
+/// The same, with a cache of compiled code of its own.
+///
+/// # Errors
+/// As [`start`].
+pub(crate) fn start_with(cache: Option<Cache>) -> Result<Node> {
+    let shims = vec![(FLOOR, beside("containerd-shim-null-v1")?)];
+    Node::start_with(VARIANT, Options { shims, cache, quiet: true, ..Options::default() })
+}
+
+/// A program that is built into the folder of this one.
+///
+/// # Errors
+/// Where it is not there.
+pub(crate) fn beside(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let path = own.parent().context("this program is in no folder")?.join("containerd-shim-null-v1");
+    let path = own.parent().context("this program is in no folder")?.join(name);
     ensure!(path.is_file(), "{} is not there; run `make bench`, which builds it", path.display());
     Ok(path)
 }

@@ -1,10 +1,12 @@
 //! One figure: the same thing measured of several runtimes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::stats::{Summary, ratios};
 
-/// The name of what the others are compared with: the shim that runs nothing, and runc.
+/// The shim that runs nothing: the least that the layers above cost.
 pub(crate) const FLOOR: &str = "null";
 /// What a user would pick instead.
 pub(crate) const RUNC: &str = "runc";
@@ -18,6 +20,8 @@ pub(crate) struct Figure {
     pub unit: String,
     /// How it was taken.
     pub note: String,
+    /// What the others are compared with: names of series.
+    pub references: Vec<String>,
     /// The values, by what was measured.
     pub series: Vec<Series>,
 }
@@ -31,10 +35,8 @@ pub(crate) struct Series {
     pub values: Vec<f64>,
     /// Their middle.
     pub middle: Summary,
-    /// How many times those of the null shim they are.
-    pub to_floor: Option<Summary>,
-    /// How many times those of runc they are.
-    pub to_runc: Option<Summary>,
+    /// How many times those of each reference they are; nothing of the reference itself.
+    pub ratios: BTreeMap<String, Summary>,
 }
 
 /// Whether values in the same place were taken in the same round.
@@ -47,7 +49,7 @@ pub(crate) enum Pairs {
 }
 
 impl Figure {
-    /// A figure of these values; a series without values is left out.
+    /// A figure of these values, compared with those of the null shim and of runc; a series without values is left out.
     pub(crate) fn new(
         name: &str,
         unit: &str,
@@ -55,28 +57,43 @@ impl Figure {
         pairs: Pairs,
         series: Vec<(String, Vec<f64>)>,
     ) -> Self {
-        let reference =
-            |name| series.iter().find(|(known, _)| known == name).map(|(_, values)| values.as_slice());
-        let (floor, runc) = (reference(FLOOR), reference(RUNC));
-        let series = series
-            .iter()
-            .filter_map(|(name, values)| {
-                Some(Series {
-                    name: name.clone(),
-                    values: values.clone(),
-                    middle: Summary::of(values)?,
-                    to_floor: floor.and_then(|floor| compared(values, floor, pairs)),
-                    to_runc: runc.and_then(|runc| compared(values, runc, pairs)),
-                })
-            })
-            .collect();
-        Self { name: name.into(), unit: unit.into(), note: note.into(), series }
+        Self {
+            name: name.into(),
+            unit: unit.into(),
+            note: note.into(),
+            references: Vec::new(),
+            series: plain(series),
+        }
+        .against(&[FLOOR, RUNC], pairs)
+    }
+
+    /// The same, compared with other series of it; a name that none of them has is left out.
+    pub(crate) fn against(mut self, references: &[&str], pairs: Pairs) -> Self {
+        let known: Vec<_> =
+            self.series.iter().map(|series| (series.name.clone(), series.values.clone())).collect();
+        let known: Vec<_> =
+            references.iter().filter_map(|&name| known.iter().find(|(known, _)| known == name)).collect();
+        for series in &mut self.series {
+            let others = known.iter().filter(|(name, _)| *name != series.name);
+            series.ratios = others
+                .filter_map(|(name, to)| Some((name.clone(), compared(&series.values, to, pairs)?)))
+                .collect();
+        }
+        self.references = known.into_iter().map(|(name, _)| name.clone()).collect();
+        self
     }
 
     /// The series of this name.
     pub(crate) fn series(&self, name: &str) -> Option<&Series> {
         self.series.iter().find(|series| series.name == name)
     }
+}
+
+fn plain(series: Vec<(String, Vec<f64>)>) -> Vec<Series> {
+    let with_values = |(name, values): (String, Vec<f64>)| {
+        Some(Series { middle: Summary::of(&values)?, name, values, ratios: BTreeMap::new() })
+    };
+    series.into_iter().filter_map(with_values).collect()
 }
 
 fn compared(values: &[f64], to: &[f64], pairs: Pairs) -> Option<Summary> {
@@ -99,15 +116,25 @@ mod tests {
             vec![("null".to_owned(), vec![1.0, 10.0, 100.0]), ("wisp".to_owned(), vec![2.0, 20.0, 200.0])];
         let figure = Figure::new("f", "ms", "", Pairs::Rounds, series);
         let wisp = figure.series("wisp").unwrap();
-        assert_eq!(wisp.to_floor, Some(Summary { median: 2.0, low: 2.0, high: 2.0 }));
-        assert_eq!(wisp.to_runc, None, "there is no runc in it");
+        assert_eq!(figure.references, ["null"], "there is no runc in it");
+        assert_eq!(wisp.ratios["null"], Summary { median: 2.0, low: 2.0, high: 2.0 });
+        assert!(figure.series("null").unwrap().ratios.is_empty());
     }
 
     #[test]
     fn without_rounds_medians_are_compared() {
         let series = vec![("null".to_owned(), vec![1.0, 2.0, 3.0]), ("wisp".to_owned(), vec![8.0])];
         let figure = Figure::new("f", "MiB", "", Pairs::None, series);
-        assert_eq!(figure.series("wisp").unwrap().to_floor.unwrap().median, 4.0);
+        assert_eq!(figure.series("wisp").unwrap().ratios["null"].median, 4.0);
+    }
+
+    #[test]
+    fn a_figure_may_have_references_of_its_own() {
+        let series = vec![("native".to_owned(), vec![2.0]), ("wisp".to_owned(), vec![6.0])];
+        let figure =
+            Figure::new("f", "µs", "", Pairs::Rounds, series).against(&["native", "other"], Pairs::Rounds);
+        assert_eq!(figure.references, ["native"]);
+        assert_eq!(figure.series("wisp").unwrap().ratios["native"].median, 3.0);
     }
 
     #[test]

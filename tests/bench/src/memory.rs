@@ -1,20 +1,17 @@
 //! What pods hold of the machine's memory while they wait: by process, by how many there are.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use wisp_tests::cri::config::{RUNC, SHIM};
 use wisp_tests::cri::node::Node;
 use wisp_tests::cri::pod::Pod;
-use wisp_tests::leaks::parent_of;
-use wisp_tests::net::Connection;
-use wisp_tests::space::{enter_network_of, on_thread};
 
 use crate::bed;
 use crate::figure::{FLOOR, Figure, Pairs};
+use crate::processes::{self, Memory};
 
 /// What is compared: a handler, and the arguments of the one container. The service is asked once before it is measured.
 const KINDS: &[(&str, &str, &[&str])] = &[
@@ -28,18 +25,8 @@ const PODS: [usize; 3] = [1, 20, 50];
 /// How long the pods are left alone before.
 const IDLE: Duration = Duration::from_secs(3);
 
-/// What one process holds, in MiB.
-#[derive(Debug, Clone)]
-struct Process {
-    name: String,
-    /// Its part of the pages that it maps, each divided by how many processes map it.
-    share: f64,
-    /// What it has written and nobody else maps.
-    private_dirty: f64,
-}
-
 /// The processes of some pods.
-type Pods = Vec<Vec<Process>>;
+type Pods = Vec<Vec<Memory>>;
 
 /// Measures one kind after the other, so that no page of another's is counted.
 ///
@@ -67,7 +54,7 @@ fn grow(node: &Node, args: &[&str]) -> Result<[Pods; PODS.len()]> {
         thread::sleep(IDLE);
         *looked = pods
             .iter()
-            .map(|(_, pids)| pids.iter().map(|&pid| look(pid)).collect())
+            .map(|(_, pids)| pids.iter().map(|&pid| Memory::of(pid)).collect())
             .collect::<Result<_>>()?;
     }
     Ok(looked)
@@ -76,44 +63,17 @@ fn grow(node: &Node, args: &[&str]) -> Result<[Pods; PODS.len()]> {
 /// Starts the container of a pod; the processes of both.
 fn start(pod: &Pod<'_>, args: &[&str]) -> Result<BTreeSet<i32>> {
     let container = pod.container(args).start()?;
-    let (holder, program) = (pod.pid()?.cast_signed(), container.pid()?.cast_signed());
-    // The null shim is all of its pod.
-    let shim = if program == holder { holder } else { parent_of(program)? };
     if args.iter().any(|arg| arg.starts_with("/http-")) {
-        ask(holder.cast_unsigned())?;
+        processes::ask(pod.pid()?)?;
     }
-    Ok(BTreeSet::from([holder, shim, program]))
-}
-
-fn ask(pid: u32) -> Result<()> {
-    on_thread(move || {
-        enter_network_of(pid)?;
-        let answer = Connection::open()?.get("/hello")?;
-        ensure!(answer.status == 200, "the service answered {}", answer.status);
-        Ok(())
-    })
-}
-
-fn look(pid: i32) -> Result<Process> {
-    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).context("a pod has ended");
-    let rollup = read("smaps_rollup")?;
-    let field = |name: &str| {
-        let line = rollup.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
-        let kibibytes: f64 = line.with_context(|| format!("no {name} in smaps_rollup"))?.parse()?;
-        Ok::<_, anyhow::Error>(kibibytes / 1024.0)
-    };
-    Ok(Process {
-        name: read("comm")?.trim_end().to_owned(),
-        share: field("Pss:")?,
-        private_dirty: field("Private_Dirty:")?,
-    })
+    processes::of(&container)
 }
 
 fn figures(by_kind: &[(&str, [Pods; PODS.len()])]) -> Vec<Figure> {
     let series = |values: &dyn Fn(&[Pods; PODS.len()]) -> Vec<f64>| {
         by_kind.iter().map(|(kind, pods)| ((*kind).to_owned(), values(pods))).collect()
     };
-    let sum = |pod: &Vec<Process>, of: fn(&Process) -> f64| pod.iter().map(of).sum::<f64>();
+    let sum = |pod: &Vec<Memory>, of: fn(&Memory) -> f64| pod.iter().map(of).sum::<f64>();
     let mut figures: Vec<_> = (0..PODS.len())
         .map(|at| {
             Figure::new(

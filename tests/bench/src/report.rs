@@ -1,4 +1,4 @@
-//! `target/bench/report.html`: every value of every figure in one page that needs nothing else.
+//! `target/bench/index.html`: every value of every figure in one page that needs nothing else.
 
 use std::fmt::Write;
 use std::fs;
@@ -32,7 +32,7 @@ const TICKS: u32 = 5;
 
 /// Where the page is.
 pub(crate) fn path() -> PathBuf {
-    results::folder().join("report.html")
+    results::folder().join("index.html")
 }
 
 /// Writes the page.
@@ -99,10 +99,8 @@ fn plot(page: &mut String, figure: &Figure, before: Option<&Figure>) -> Result<(
     for (index, series) in figure.series.iter().enumerate() {
         row(page, series, ROW * index as f64, &x)?;
         let mut said = format!("{:.2}", series.middle.median);
-        for (ratio, to) in [(series.to_floor, "null"), (series.to_runc, "runc")] {
-            if let Some(ratio) = ratio.filter(|_| series.name != to) {
-                write!(said, " · {:.2} × {to}", ratio.median)?;
-            }
+        for (to, ratio) in &series.ratios {
+            write!(said, " · {:.2} × {}", ratio.median, escaped(to))?;
         }
         if let Some(before) = before.and_then(|before| before.series(&series.name)) {
             write!(said, " · {} since", table::change(series, before))?;

@@ -28,8 +28,8 @@ impl Summary {
     }
 }
 
-/// Between the two values that are next to it, in proportion.
-fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
+/// The value that so large a part is below; between the two values that are next to it, in proportion.
+pub(crate) fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
     let place = part * (sorted.len().checked_sub(1)?) as f64;
     let (below, above) = (sorted.get(place.floor() as usize)?, sorted.get(place.ceil() as usize)?);
     Some(below + (above - below) * place.fract())

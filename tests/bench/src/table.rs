@@ -43,20 +43,22 @@ pub(crate) fn machine(machine: &Machine) -> String {
 fn print_figure(figure: &Figure, last: Option<&Figure>) {
     let unit = if figure.unit.is_empty() { String::new() } else { format!(", {}", figure.unit) };
     say(&format!("\n{}{unit}", figure.name));
-    say(&format!(
-        "  {:<34} {:>8}  {:^19} {:>8} {:>8} {:>9}",
-        "", "median", "middle half", "× null", "× runc", "last time"
-    ));
+    let columns: Vec<_> = figure.references.iter().map(|name| format!("× {name}")).collect();
+    let heads = columns.iter().map(|head| format!(" {head:>8}")).collect::<String>();
+    say(&format!("  {:<34} {:>8}  {:^19}{heads} {:>9}", "", "median", "middle half", "last time"));
     for series in &figure.series {
         let before = last.and_then(|last| last.series(&series.name));
+        let ratios = figure.references.iter().zip(&columns).map(|(name, head)| {
+            let width = head.chars().count().max(8);
+            format!(" {:>width$}", times(series.ratios.get(name)))
+        });
         say(&format!(
-            "  {:<34} {:>8.2}  {:>8.2} … {:<8.2} {:>8} {:>8} {:>9}{}",
+            "  {:<34} {:>8.2}  {:>8.2} … {:<8.2}{} {:>9}{}",
             series.name,
             series.middle.median,
             series.middle.low,
             series.middle.high,
-            times(series.to_floor),
-            times(series.to_runc),
+            ratios.collect::<String>(),
             before.map_or_else(String::new, |before| change(series, before)),
             if wide(series) { "  (spread)" } else { "" },
         ));
@@ -69,7 +71,7 @@ pub(crate) fn wide(series: &Series) -> bool {
 }
 
 /// `1.23`, or nothing.
-pub(crate) fn times(ratio: Option<Summary>) -> String {
+fn times(ratio: Option<&Summary>) -> String {
     ratio.map_or_else(String::new, |ratio| format!("{:.2}", ratio.median))
 }
 

@@ -1,0 +1,44 @@
+//! What a service does while nobody asks for it.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use wisp_tests::cri::node::Node;
+
+use super::{KINDS, Service};
+use crate::figure::{Figure, Pairs};
+use crate::processes;
+
+/// How long the services are left alone before they are looked at: threads that nobody needs end after ten seconds. And while they are.
+const SETTLE: Duration = Duration::from_secs(15);
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How often the threads of a pod wake up in a minute.
+///
+/// # Errors
+/// What did not start or answer.
+pub(super) fn measure(node: &Node) -> Result<Figure> {
+    let nodes = KINDS.iter().map(|&(_, handler, _)| node.under(handler)).collect::<Result<Vec<_>>>()?;
+    let services = KINDS
+        .iter()
+        .zip(&nodes)
+        .map(|((_, _, args), node)| Service::start(node, args, "", None))
+        .collect::<Result<Vec<_>>>()?;
+    thread::sleep(SETTLE);
+    let switched = || services.iter().map(|service| processes::switches(&service.processes)).collect();
+    let before: Vec<u64> = switched()?;
+    thread::sleep(IDLE);
+    let after: Result<Vec<u64>> = switched();
+    let woken =
+        after?.into_iter().zip(before).map(|(after, before)| vec![after.saturating_sub(before) as f64]);
+    let series = KINDS.iter().map(|&(name, ..)| name.to_owned()).zip(woken).collect();
+    Ok(Figure::new(
+        "wake-ups of an idle pod in a minute",
+        "",
+        "Of all threads of its processes, by their context switches; the service has answered one request. Under runc its shim is \
+         one of them.",
+        Pairs::None,
+        series,
+    ))
+}
