@@ -52,6 +52,12 @@ if [ ${#lacking[@]} -gt 0 ]; then
   rm "$log"
 fi
 
-# The toolchain, its components and x86-64's targets come with rust-toolchain.toml.
-triple=$(uname -m)-unknown-linux-musl
-rustup target list --installed 2>/dev/null | grep -qx "$triple" || rustup target add "$triple" >&2
+# rustup brings the toolchain of rust-toolchain.toml with its targets by itself, but neither where it was told not to
+# (RUSTUP_AUTO_INSTALL=0) nor for a toolchain that was there before.
+targets=("$(uname -m)-unknown-linux-musl")
+[ "$1" = build ] || targets+=(wasm32-wasip1 wasm32-wasip2)
+rustup show active-toolchain >/dev/null 2>&1 || rustup toolchain install >&2
+installed=$(rustup target list --installed)
+for target in "${targets[@]}"; do
+  grep -qx "$target" <<<"$installed" || rustup target add "$target" >&2
+done
