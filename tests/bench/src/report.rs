@@ -25,7 +25,7 @@ text { fill: var(--ink); font-size: 12px } text.soft { fill: var(--soft) } line 
 /// The plot's measures, in its own units.
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 220.0;
-const RIGHT: f64 = 250.0;
+const RIGHT: f64 = 350.0;
 const ROW: f64 = 30.0;
 /// How many parts the axis has.
 const TICKS: u32 = 5;
@@ -48,7 +48,7 @@ fn page(results: &Results) -> Result<String> {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Wisp: figures</title><style>{STYLE}</style>\n\
          <h1>Wisp: figures</h1>\n<p>A dot is one value, the box the middle half, the bar the median. <b>null</b> is a shim that answers \
-         the protocol and runs nothing: the least that the layers above cost.</p>\n"
+         the protocol and runs nothing: the least that the layers above cost; <b>native</b> a server without a guest.</p>\n"
     );
     for (subject, taken, before) in results.all() {
         section(&mut page, subject, taken, before)?;

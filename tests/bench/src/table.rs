@@ -77,5 +77,29 @@ fn times(ratio: Option<&Summary>) -> String {
 
 /// How far the median is from an earlier one: `+3 %`.
 pub(crate) fn change(series: &Series, before: &Series) -> String {
-    format!("{:+.0} %", 100.0 * (series.middle.median / before.middle.median - 1.0))
+    let (now, before) = (series.middle.median, before.middle.median);
+    match before {
+        _ if now == before => "+0 %".to_owned(),
+        0.0 => "from 0".to_owned(),
+        _ => format!("{:+.0} %", 100.0 * (now / before - 1.0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_change_is_a_part_of_what_was_before() {
+        let series = |median: f64| Series {
+            name: "wisp".into(),
+            values: vec![median],
+            middle: Summary { median, low: median, high: median },
+            ratios: BTreeMap::new(),
+        };
+        let change = |now, before| change(&series(now), &series(before));
+        assert_eq!([change(3.0, 4.0), change(0.0, 0.0), change(2.0, 0.0)], ["-25 %", "+0 %", "from 0"]);
+    }
 }
