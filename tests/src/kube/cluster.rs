@@ -14,7 +14,7 @@ use crate::kube::config::{SERVICES, TOKEN, kubeconfig};
 use crate::kube::eventually;
 use crate::kube::kubectl::Kubectl;
 use crate::kube::server::Servers;
-use crate::kube::{PATIENCE, registry};
+use crate::kube::{PATIENCE, private, registry};
 use crate::space::{Cache, Space};
 use crate::{leaks, process, site};
 
@@ -127,6 +127,7 @@ impl Cluster {
     fn start_servers(&self) -> Result<()> {
         self.write_keys()?;
         self.servers.start("registry", registry::command(self)?)?;
+        self.servers.start("private-registry", private::command(self)?)?;
         let mut etcd = self.server("etcd")?;
         etcd.arg("--data-dir").arg(self.folder.join("etcd")).arg("--unsafe-no-fsync");
         etcd.args(["--listen-client-urls", "http://127.0.0.1:2379", "--advertise-client-urls"]);

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use crate::kube::cluster::ADDRESS;
-use crate::kube::registry;
 
 /// The image of the pause container.
 pub const PAUSE: &str = "registry.test/pause:1";
@@ -65,9 +64,8 @@ pub(crate) fn containerd(shape: Shape, programs: &str, folder: &str) -> String {
     )
 }
 
-/// `hosts.toml` of the registry.
-pub(crate) fn hosts() -> String {
-    let url = registry::url();
+/// `hosts.toml` of a registry that is at this address.
+pub(crate) fn hosts(url: &str) -> String {
     format!("server = '{url}'\n[host.'{url}']\ncapabilities = ['pull', 'resolve']\n")
 }
 

@@ -14,6 +14,7 @@ pub mod kubectl;
 pub mod load;
 pub mod node;
 pub mod pod;
+pub mod private;
 pub mod registry;
 pub mod scene;
 pub mod server;

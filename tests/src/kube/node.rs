@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use crate::kube::config::{self, Shape};
+use crate::kube::{private, registry};
 use crate::process::Finished;
 use crate::site;
 
@@ -136,10 +137,13 @@ pub(crate) fn configure(
     seen: &str,
     cgroup_root: Option<&str>,
 ) -> Result<()> {
-    let certs = folder.join("certs.d").join(crate::kube::registry::NAME);
-    fs::create_dir_all(&certs)?;
+    let private = private::server();
+    for (name, url) in [(registry::NAME, registry::url()), (&*private, format!("http://{private}"))] {
+        let certs = folder.join("certs.d").join(name);
+        fs::create_dir_all(&certs)?;
+        fs::write(certs.join("hosts.toml"), config::hosts(&url))?;
+    }
     fs::create_dir_all(folder.join("net.d"))?;
-    fs::write(certs.join("hosts.toml"), config::hosts())?;
     fs::write(folder.join("net.d/10-pods.conflist"), config::network(shape).to_string())?;
     fs::write(folder.join("containerd.toml"), config::containerd(shape, programs, seen))?;
     fs::write(folder.join("kubelet.yaml"), config::kubelet(shape, cgroup_root).to_string())?;

@@ -30,11 +30,16 @@ pub fn url() -> String {
 /// # Errors
 /// Where it is missing, and those of writing its configuration.
 pub(crate) fn command(cluster: &Cluster) -> Result<Command> {
-    let (config, data) = (cluster.folder.join("registry.yml"), cluster.folder.join("registry"));
+    serve(cluster, &cluster.folder.join("registry"), PORT, "")
+}
+
+/// A registry that keeps everything in `folder`, with `more` in its configuration.
+pub(super) fn serve(cluster: &Cluster, folder: &Path, port: u16, more: &str) -> Result<Command> {
+    let (config, data) = (folder.join("config.yml"), folder.join("data"));
     fs::create_dir_all(&data)?;
     let text = format!(
         "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-         http: {{addr: '{ADDRESS}:{PORT}', secret: of-the-tests}}\n",
+         http: {{addr: '{ADDRESS}:{port}', secret: of-the-tests}}\n{more}",
         data.display()
     );
     fs::write(&config, text)?;

@@ -1,14 +1,24 @@
 //! Images, as kubelet has them pulled.
 
-use anyhow::ensure;
+use std::fs;
+
+use anyhow::{Context, ensure};
 use serde_json::json;
+use wisp_tests::image::Image;
+use wisp_tests::kube::pod::Pod;
+use wisp_tests::kube::private::{self, PASSWORD, USER};
+use wisp_tests::kube::registry;
 use wisp_tests::kube::scene::{Scene, ended_with};
 use wisp_tests::kube::suite::{Case, NODES};
-use wisp_tests::{Outcome, kube_cases};
+use wisp_tests::kube::world::world;
+use wisp_tests::{Outcome, artifact, kube_cases, site};
 
 pub(crate) const CASES: &[&[Case]] = &[kube_cases![Node, NODES;
     an_image_is_pulled_as_the_policy_says,
     an_image_that_is_not_there_is_told_of,
+    an_image_behind_a_password_is_pulled_with_the_pods_secret,
+    an_artifact_that_oras_pushed_is_pulled_with_the_accounts_secret,
+    an_image_that_ctr_pushed_is_pulled,
 ]];
 
 fn an_image_is_pulled_as_the_policy_says(scene: &Scene<'_>) -> Outcome {
@@ -40,4 +50,81 @@ fn an_image_that_is_not_there_is_told_of(scene: &Scene<'_>) -> Outcome {
         ensure!(message.contains("registry.test/no-such:1"), "{waiting}");
     }
     Ok(())
+}
+
+/// A pod of an image behind the password, which pulls it in any case.
+fn pulling(scene: &Scene<'_>, name: &str, image: &str) -> Pod {
+    let pod = scene.pod(name, &["/app.wasm", "hello"]);
+    pod.main("image", json!(image)).main("imagePullPolicy", json!("Always"))
+}
+
+fn make_secret(scene: &Scene<'_>, name: &str, password: &str) -> Outcome {
+    let server = format!("--docker-server={}", private::server());
+    let (user, password) = (format!("--docker-username={USER}"), format!("--docker-password={password}"));
+    scene.kubectl.run(&["create", "secret", "docker-registry", name, &server, &user, &password]).map(drop)
+}
+
+/// Requires that a pod waits for its image and says this, as `ErrImagePull` and as `ImagePullBackOff` do.
+fn refused(scene: &Scene<'_>, pod: &Pod, message: &str) -> Outcome {
+    scene.create(pod)?;
+    scene.until(pod.name(), "refused its image", |pod| {
+        let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+        waiting["message"].as_str().unwrap_or_default().contains(message)
+    })?;
+    scene.kubectl.run(&["delete", "pod", pod.name(), "--wait=false"]).map(drop)
+}
+
+fn an_image_behind_a_password_is_pulled_with_the_pods_secret(scene: &Scene<'_>) -> Outcome {
+    let name = private::image(&format!("image-{}", scene.place.name()));
+    let image = Image::new(&name).file_of("/app.wasm", site::guest("rust-0.1.wasm")?);
+    let cluster = world()?.cluster.as_ref().context("no cluster of the tests' own")?;
+    private::push(cluster, &image)?;
+    make_secret(scene, "right", PASSWORD)?;
+    make_secret(scene, "wrong", "not the password")?;
+
+    let none = pulling(scene, "none", &name);
+    let with = |secret: &str| none.clone().called(secret).spec("imagePullSecrets", json!([{"name": secret}]));
+    refused(scene, &none, "no basic auth credentials")?;
+    refused(scene, &with("wrong"), "401 Unauthorized")?;
+    ended_with(&scene.ended(&with("right"))?, "Completed", 0)?;
+    ensure!(scene.logs("right")?.starts_with("hello"), "{}", scene.logs("right")?);
+    // That another pod could pull it gives this one no right to it.
+    let present = none.called("present").main("imagePullPolicy", json!("IfNotPresent"));
+    refused(scene, &present, "no basic auth credentials")
+}
+
+fn an_artifact_that_oras_pushed_is_pulled_with_the_accounts_secret(scene: &Scene<'_>) -> Outcome {
+    let name = private::image(&format!("artifact-{}", scene.place.name()));
+    let cluster = world()?.cluster.as_ref().context("no cluster of the tests' own")?;
+    let folder = site::run_folder()?.join(format!("oras-{}", scene.place.name()));
+    fs::create_dir_all(&folder)?;
+    fs::copy(site::guest("rust-0.2.wasm")?, folder.join("app.wasm"))?;
+    fs::write(folder.join("config.json"), json!({"architecture": "wasm", "os": "wasip2"}).to_string())?;
+    let config = format!("config.json:{}", artifact::CONFIG);
+    let push = ["push", "--plain-http", "--username", USER, "--password", PASSWORD, "--config", &config];
+    private::oras(cluster, &folder, &[&push[..], &[&name, "app.wasm:application/wasm"]].concat())?;
+
+    make_secret(scene, "right", PASSWORD)?;
+    scene.kubectl.apply(&json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "puller"},
+        "imagePullSecrets": [{"name": "right"}],
+    }))?;
+    let pod = pulling(scene, "artifact", &name).spec("serviceAccountName", json!("puller"));
+    ended_with(&scene.ended(&pod)?, "Completed", 0)
+}
+
+fn an_image_that_ctr_pushed_is_pulled(scene: &Scene<'_>) -> Outcome {
+    let open = format!("{}/guests:1", registry::url().trim_start_matches("http://"));
+    let name = private::image(&format!("ctr-{}", scene.place.name()));
+    // In a namespace of its own, so that kubelet has none of it.
+    let ctr = "ctr --namespace pushing";
+    let push = format!("{ctr} images push --plain-http --user '{USER}:{PASSWORD}' {name} {open}");
+    let script = format!("{ctr} content fetch --plain-http {open} && {push} && {ctr} images remove {open}");
+    scene.node()?.shell(&script)?.success()?;
+    make_secret(scene, "right", PASSWORD)?;
+    let pod = pulling(scene, "ctr", &name).main("command", json!(["/rust-0.1.wasm", "hello"]));
+    let pod = pod.spec("imagePullSecrets", json!([{"name": "right"}]));
+    ended_with(&scene.ended(&pod)?, "Completed", 0)
 }
