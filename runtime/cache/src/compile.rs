@@ -169,7 +169,8 @@ pub(crate) fn stand_back(limits: &wisp_config::Compiler) -> Result<(), Box<dyn s
     let cpu = LinuxCpuBuilder::default().shares(CPU_SHARES).build()?;
     let resources = LinuxResourcesBuilder::default().memory(memory).cpu(cpu).build()?;
     let cgroup = Cgroup::of("wisp-compiler", Some(Path::new(COMPILER_CGROUP)))?;
-    cgroup.add(getpid().as_raw())?;
+    cgroup.make()?;
+    cgroup.enter()?;
     cgroup.apply(&resources)?;
     Ok(())
 }

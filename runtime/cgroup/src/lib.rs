@@ -14,8 +14,9 @@ mod figures;
 mod limits;
 mod tree;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 pub use figures::{Cpu, Figures, Memory};
@@ -38,6 +39,18 @@ pub struct Error {
     why: String,
 }
 
+/// How a new process comes into a group. To move another process into one, the kernel stops every fork and exit of the machine
+/// and waits a grace period of RCU for that, several milliseconds; neither of the first two does.
+#[derive(Debug)]
+pub enum Entry {
+    /// It is made in the group of this descriptor: `CLONE_INTO_CGROUP` (version 2).
+    Born(OwnedFd),
+    /// It enters by [`Cgroup::enter`] while it has one thread (version 1).
+    Itself,
+    /// It is moved by [`Cgroup::adopt`]: systemd makes a unit only around a process.
+    Moved,
+}
+
 /// One control group.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -49,7 +62,7 @@ pub struct Cgroup {
 
 impl Cgroup {
     /// The group of container `id` at the spec's `cgroupsPath`, or at `/wisp/ID` where the spec names none. Nothing is made
-    /// before [`Cgroup::add`].
+    /// before [`Cgroup::make`].
     ///
     /// # Errors
     /// If no hierarchy is mounted, or the path is none.
@@ -62,16 +75,47 @@ impl Cgroup {
         Ok(Self { path, tree, unit_of })
     }
 
-    /// Moves a process into the group, which is made if it is not there.
+    /// Makes the group if it is not there and is not for systemd to make, and says how a process comes into it.
     ///
     /// # Errors
-    /// The kernel's or systemd's.
-    pub fn add(&self, pid: i32) -> Result<(), Error> {
+    /// The kernel's.
+    pub fn make(&self) -> Result<Entry, Error> {
+        if self.unit_of.is_some() && !self.tree.exists() {
+            return Ok(Entry::Moved);
+        }
+        self.tree.make().map_err(|error| self.failed(error))?;
+        self.entry()
+    }
+
+    /// How a process comes into the group, which is there.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn entry(&self) -> Result<Entry, Error> {
+        match &self.tree {
+            Tree::Many(_) => Ok(Entry::Itself),
+            Tree::One { folder, .. } => File::open(folder)
+                .map(|folder| Entry::Born(folder.into()))
+                .map_err(|error| self.failed(error)),
+        }
+    }
+
+    /// Moves this process, which has one thread, into the group.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn enter(&self) -> Result<(), Error> {
+        self.tree.enter().map_err(|error| self.failed(error))
+    }
+
+    /// Has systemd make the group around a process.
+    ///
+    /// # Errors
+    /// systemd's.
+    pub fn adopt(&self, pid: i32) -> Result<(), Error> {
         match self.systemd()? {
-            Some(systemd) if !self.tree.exists() => {
-                systemd.add_task(Pid::from_raw(pid)).map_err(|error| self.failed(error))
-            }
-            _ => self.tree.make().and_then(|()| self.tree.enter(pid)).map_err(|error| self.failed(error)),
+            Some(systemd) => systemd.add_task(Pid::from_raw(pid)).map_err(|error| self.failed(error)),
+            None => Err(self.failed(io::Error::other("systemd does not own it"))),
         }
     }
 

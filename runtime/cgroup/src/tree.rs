@@ -89,9 +89,14 @@ impl Tree {
         }
     }
 
-    /// Moves a process into the group.
-    pub(crate) fn enter(&self, pid: i32) -> io::Result<()> {
-        self.folders().try_for_each(|folder| write(&folder.join("cgroup.procs"), &pid.to_string()))
+    /// Moves this process, which has one thread, into the group. A thread of version 1 that moves itself alone needs no lock
+    /// against forks and exits (`cgroup_procs_write_start` in the kernel's `kernel/cgroup/cgroup.c`).
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        let file = match self {
+            Self::Many(_) => "tasks",
+            Self::One { .. } => "cgroup.procs",
+        };
+        self.folders().try_for_each(|folder| write(&folder.join(file), "0"))
     }
 
     /// The processes of the group and of those below it.

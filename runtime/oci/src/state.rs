@@ -260,13 +260,21 @@ impl Claim {
         }
     }
 
-    /// Notes the container's process as soon as there is one, so that `delete` finds it should this command be cut off.
+    /// Notes the container before anything of it is made, so that `delete` finds that should this command be cut off.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn note(&self, record: &Record, spec: &Spec) -> Result<Container> {
+    pub fn note(&self, record: &Record, spec: &Spec) -> Result<()> {
+        Container { dir: self.dir.clone(), record: record.clone() }.save_spec(spec)?;
+        self.update(record).map(drop)
+    }
+
+    /// Notes what is known by now.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn update(&self, record: &Record) -> Result<Container> {
         let container = Container { dir: self.dir.clone(), record: record.clone() };
-        container.save_spec(spec)?;
         container.save()?;
         Ok(container)
     }

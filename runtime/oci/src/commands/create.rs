@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::Spec;
 use tracing::warn;
+use wisp_cgroup::{Cgroup, Entry};
 use wisp_contract::counters::PAGE;
 
 use crate::args;
@@ -37,21 +38,28 @@ pub(super) fn run(root: &Path, args: &args::Create) -> Result<Container> {
     let mut record = record(&args.id, &bundle);
     let (parent, child) = channel::pair()?;
     let (control, counters) = doors(&claim.dir)?;
+    // Noted before there is anything, so that `delete` finds all of it should this command be cut off.
+    claim.note(&record, &bundle.spec)?;
+    let mut making = Making { cgroup: state::cgroup(&args.id, &bundle.spec)?, pid: None, kept: false };
+    let entry = making.cgroup.make()?;
+    if !matches!(entry, Entry::Moved) {
+        making.limit(&bundle.spec)?;
+    }
     let pid = {
         let _pid_namespace = PidNamespace::enter(namespaces.pid.as_ref())?;
         let unclaimed = Container { dir: claim.dir.clone(), record: record.clone() };
         let state = unclaimed.state(Status::Created);
         let console = console.map(console::connect).transpose()?;
-        match clone(namespaces.new).context("the container's process cannot be made")? {
+        match clone(namespaces.new, Some(&entry)).context("the container's process cannot be made")? {
             None => {
                 let _exit = ExitChild;
                 drop(parent);
-                let bundle = &bundle;
                 let init = Init {
-                    bundle,
+                    bundle: &bundle,
                     guest: &guest,
                     launch,
                     namespaces: &namespaces,
+                    cgroup: (&making.cgroup, &entry),
                     console,
                     control,
                     counters,
@@ -66,41 +74,81 @@ pub(super) fn run(root: &Path, args: &args::Create) -> Result<Container> {
         }
     };
     drop((child, control, counters));
+    making.pid = Some(pid);
     record.pid = pid;
-    let container = raise(parent, &bundle.spec, &claim, &mut record).and_then(|()| claim.keep(record));
-    let container = container.inspect_err(|_| undo(&args.id, pid, &bundle.spec))?;
-    write_pid_file(args, pid, &bundle.spec)?;
+    making.raise(parent, &entry, &bundle.spec, &claim, &mut record)?;
+    super::write_pid_file(args.pid_file.as_deref(), pid)?;
+    let container = claim.keep(record)?;
+    making.kept = true;
     Ok(container)
 }
 
-/// Follows the child until it is a guest process that waits.
-fn raise(parent: Parent, spec: &Spec, claim: &Claim, record: &mut Record) -> Result<()> {
-    let pid = record.pid;
-    record.pid_start = process::stat(pid).context("the container's process ended at once")?.start;
-    claim.note(record, spec)?;
-    let cgroup = state::cgroup(&record.id, spec)?;
-    cgroup.add(pid)?;
-    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    if let Some(resources) = resources {
-        cgroup.apply(resources)?;
-    }
-    cgroup
-        .hold_devices(resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default())?;
-    score(pid, spec);
-    parent.go()?;
-    while let Some(said) = parent.hear()? {
-        match said {
-            Said::Mounted => {
-                let made = Container { dir: claim.dir.clone(), record: record.clone() };
-                for moment in [Moment::Prestart, Moment::CreateRuntime] {
-                    hooks::run(spec, moment, &made.state(Status::Created))?;
+/// A container's process and cgroup while it is made; undone unless it is kept.
+struct Making {
+    cgroup: Cgroup,
+    pid: Option<i32>,
+    kept: bool,
+}
+
+impl Making {
+    /// Follows the child until it is a guest process that waits.
+    fn raise(
+        &self,
+        parent: Parent,
+        entry: &Entry,
+        spec: &Spec,
+        claim: &Claim,
+        record: &mut Record,
+    ) -> Result<()> {
+        let pid = record.pid;
+        record.pid_start = process::stat(pid).context("the container's process ended at once")?.start;
+        let made = claim.update(record)?;
+        if matches!(entry, Entry::Moved) {
+            self.cgroup.adopt(pid)?;
+            self.limit(spec)?;
+            parent.go()?;
+        }
+        score(pid, spec);
+        parent.go()?;
+        while let Some(said) = parent.hear()? {
+            match said {
+                Said::Mounted => {
+                    for moment in [Moment::Prestart, Moment::CreateRuntime] {
+                        hooks::run(spec, moment, &made.state(Status::Created))?;
+                    }
+                    parent.go()?;
                 }
-                parent.go()?;
+                Said::View { tree, preopens } => (record.tree, record.preopens) = (tree, preopens),
             }
-            Said::View { tree, preopens } => (record.tree, record.preopens) = (tree, preopens),
+        }
+        parent.ended_well(true)
+    }
+
+    /// Sets the limits and device rules. No process may be in the group that makes device nodes meanwhile: rules of version 1
+    /// are in force one by one.
+    fn limit(&self, spec: &Spec) -> Result<()> {
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        if let Some(resources) = resources {
+            self.cgroup.apply(resources)?;
+        }
+        let devices = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
+        Ok(self.cgroup.hold_devices(devices)?)
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        if let Some(pid) = self.pid {
+            process::kill(pid, libc::SIGKILL).ok();
+            super::wait(pid).ok();
+        }
+        if let Err(error) = self.cgroup.remove() {
+            warn!("the cgroup of a container that was not created stays: {error:#}");
         }
     }
-    parent.ended_well(true)
 }
 
 fn guest(bundle: &Bundle) -> Result<Guest> {
@@ -154,19 +202,6 @@ fn score(pid: i32, spec: &Spec) {
     if let Err(error) = fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {
         warn!("oom_score_adj stays as it is, {score} cannot be set: {error}");
     }
-}
-
-/// Undoes a failed create: no process, no cgroup.
-fn undo(id: &str, pid: i32, spec: &Spec) {
-    process::kill(pid, libc::SIGKILL).ok();
-    super::wait(pid).ok();
-    if let Err(error) = state::cgroup(id, spec).and_then(|cgroup| Ok(cgroup.remove()?)) {
-        warn!("the cgroup of a container that was not created stays: {error:#}");
-    }
-}
-
-fn write_pid_file(args: &args::Create, pid: i32, spec: &Spec) -> Result<()> {
-    super::write_pid_file(args.pid_file.as_deref(), pid).inspect_err(|_| undo(&args.id, pid, spec))
 }
 
 /// Children are made in another pid namespace while this lives.

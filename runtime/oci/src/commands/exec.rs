@@ -68,20 +68,20 @@ fn make(
         "a terminal and a console socket go together: give both or neither"
     );
     let cgroup = container.cgroup()?;
+    let entry = cgroup.entry()?;
     let (parent, child) = channel::pair()?;
     setns(&target, CloneFlags::CLONE_NEWPID).context("the container's pid namespace cannot be entered")?;
-    let Some(pid) = clone(CloneFlags::empty()).context("the process cannot be made")? else {
+    let Some(pid) = clone(CloneFlags::empty(), Some(&entry)).context("the process cannot be made")? else {
         let _exit = ExitChild;
         drop(parent);
-        if let Err(error) = (Enter { target, launch, program, console }).run(&child) {
+        let cgroup = (&cgroup, &entry);
+        if let Err(error) = (Enter { target, cgroup, launch, program, console }).run(&child) {
             child.fail(&error);
         }
         bail!("the child ends here");
     };
     drop(child);
     let follow = || -> Result<()> {
-        cgroup.add(pid)?;
-        parent.go()?;
         while parent.hear()?.is_some() {}
         parent.ended_well(wants_report)
     };

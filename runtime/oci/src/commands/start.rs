@@ -35,7 +35,7 @@ fn hooks_inside(container: &Container, spec: &oci_spec::runtime::Spec) -> Result
     let target = enter::open_process(container.record.pid)?;
     let (parent, child) = channel::pair()?;
     let state = container.state(Status::Created);
-    let Some(pid) = clone(nix::sched::CloneFlags::empty())? else {
+    let Some(pid) = clone(nix::sched::CloneFlags::empty(), None)? else {
         let _exit = ExitChild;
         drop(parent);
         let done =

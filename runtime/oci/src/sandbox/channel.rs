@@ -58,12 +58,15 @@ pub fn pair() -> io::Result<(Parent, Child)> {
 }
 
 impl Parent {
-    /// Lets the child go on.
+    /// Lets the child go on. That it has ended is told with its reason by [`Parent::ended_well`].
     ///
     /// # Errors
-    /// If it has ended.
+    /// The kernel's.
     pub fn go(&self) -> io::Result<()> {
-        self.turns.send(b"go").map(drop)
+        match self.turns.send(b"go") {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            done => done.map(drop),
+        }
     }
 
     /// What the child says next; `None` once it has become its program or has ended.

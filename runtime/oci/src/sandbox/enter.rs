@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use wisp_cgroup::{Cgroup, Entry};
 use wisp_contract::plan::Preopen;
 
 use super::channel::Child;
@@ -30,6 +31,8 @@ const NAMESPACES: [CloneFlags; 5] = [
 pub struct Enter<'a> {
     /// The container's first process.
     pub target: OwnedFd,
+    /// The container's cgroup, and how the process comes into it.
+    pub cgroup: (&'a Cgroup, &'a Entry),
     /// What all processes need.
     pub launch: Launch<'a>,
     /// What is run.
@@ -71,8 +74,9 @@ impl Enter<'_> {
     /// # Errors
     /// With the step.
     pub fn run(self, child: &Child) -> Result<()> {
-        // The parent moves this process into the container's cgroup first.
-        child.wait()?;
+        if let (cgroup, Entry::Itself) = self.cgroup {
+            cgroup.enter()?;
+        }
         rustix::process::setsid().context("a session cannot be made")?;
         let labels = Labels::open(self.launch.process)?;
         enter_namespaces(&self.target)?;

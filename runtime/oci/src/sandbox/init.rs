@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use oci_spec::runtime::Spec;
+use wisp_cgroup::{Cgroup, Entry};
 
 use super::channel::{Child, Said};
 use super::launch::{Become, First, Launch};
@@ -28,6 +29,8 @@ pub struct Init<'a> {
     pub launch: Launch<'a>,
     /// The namespaces to be in.
     pub namespaces: &'a Namespaces,
+    /// The cgroup, and how the process comes into it.
+    pub cgroup: (&'a Cgroup, &'a Entry),
     /// Where the terminal goes, if there is one.
     pub console: Option<UnixStream>,
     /// The guest's control socket, listening.
@@ -45,13 +48,14 @@ impl Init<'_> {
     /// With the step.
     pub fn run(self, child: &Child) -> Result<()> {
         let spec = &self.bundle.spec;
-        // The parent moves this process into its cgroup first.
-        child.wait()?;
+        self.enter_cgroup(child)?;
         rustix::process::setsid().context("a session cannot be made")?;
         let labels = Labels::open(self.launch.process)?;
         self.namespaces.enter()?;
         kernel::prepare(spec, self.namespaces)?;
         let root = rootfs::build(&self.bundle.rootfs, &self.bundle.dir, spec)?;
+        // Meanwhile the parent has noted this process.
+        child.wait()?;
         self.hooks(spec, child)?;
         self.working_directory(&root)?;
         super::mount_api::pivot(&root).context("the container's root cannot be entered")?;
@@ -68,6 +72,14 @@ impl Init<'_> {
         };
         let becoming = Become::Guest { guest: self.guest, view, first: Some(first) };
         self.launch.exec(labels, child, becoming)
+    }
+
+    fn enter_cgroup(&self, child: &Child) -> Result<()> {
+        match self.cgroup {
+            (_, Entry::Born(_)) => Ok(()),
+            (cgroup, Entry::Itself) => Ok(cgroup.enter()?),
+            (_, Entry::Moved) => child.wait(),
+        }
     }
 
     fn hooks(&self, spec: &Spec, child: &Child) -> Result<()> {

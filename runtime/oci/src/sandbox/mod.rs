@@ -24,22 +24,32 @@ pub mod termination;
 pub mod view;
 
 use std::io;
+use std::os::fd::AsRawFd;
 
 use nix::sched::CloneFlags;
+use wisp_cgroup::Entry;
 
-/// Makes a child with new namespaces, like fork(2): `None` in the child, its pid in the parent.
+/// `CLONE_INTO_CGROUP` (`clone(2)`, Linux 5.7), beyond what `CloneFlags` can hold.
+const INTO_CGROUP: u64 = 1 << 33;
+
+/// Makes a child with new namespaces, like fork(2): `None` in the child, its pid in the parent. Where `entry` is such, it is made
+/// in its cgroup.
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) fn clone(flags: CloneFlags) -> io::Result<Option<i32>> {
-    #[allow(clippy::cast_sign_loss, reason = "flags are bits")]
-    let arguments = CloneArguments {
+pub(crate) fn clone(flags: CloneFlags, entry: Option<&Entry>) -> io::Result<Option<i32>> {
+    #[allow(clippy::cast_sign_loss, reason = "flags are bits, and a descriptor is no negative number")]
+    let mut arguments = CloneArguments {
         flags: flags.bits() as u64,
         exit_signal: libc::SIGCHLD as u64,
         ..CloneArguments::default()
     };
+    if let Some(Entry::Born(cgroup)) = entry {
+        arguments.flags |= INTO_CGROUP;
+        arguments.cgroup = cgroup.as_raw_fd() as u64;
+    }
     // SAFETY: without CLONE_VM the child has a copy of this process, which has one thread (rule 8 of the house: never fork a
-    // threaded process), so that the child may go on in Rust. `arguments` is a zeroed `struct clone_args` of version 0.
+    // threaded process), so that the child may go on in Rust. `arguments` is a zeroed `struct clone_args` of version 2.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArguments>()) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
@@ -48,7 +58,7 @@ pub(crate) fn clone(flags: CloneFlags) -> io::Result<Option<i32>> {
     }
 }
 
-/// `struct clone_args`, version 0 (`clone(2)`).
+/// `struct clone_args`, version 2 (`clone(2)`).
 #[derive(Default)]
 #[repr(C)]
 struct CloneArguments {
@@ -60,4 +70,7 @@ struct CloneArguments {
     stack: u64,
     stack_size: u64,
     tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
