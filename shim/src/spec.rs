@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use crate::error::{Context, Error, Result};
@@ -31,6 +32,21 @@ pub(crate) struct Spec {
     /// What only Linux has.
     #[serde(deserialize_with = "or_default")]
     pub linux: Linux,
+    /// Programs that are run at moments of the container's life.
+    #[serde(deserialize_with = "or_default")]
+    pub hooks: Hooks,
+}
+
+/// See [`Spec::hooks`]. Only whether there are some is asked, and only of those about the start.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Hooks {
+    /// Before the container's program runs.
+    #[serde(deserialize_with = "or_default")]
+    pub start_container: Vec<IgnoredAny>,
+    /// After it was started.
+    #[serde(deserialize_with = "or_default")]
+    pub poststart: Vec<IgnoredAny>,
 }
 
 /// See [`Spec::process`].
@@ -126,6 +142,11 @@ impl Spec {
         self.linux.namespaces.iter().any(|ns| ns.kind == "pid" && ns.path.as_os_str().is_empty())
     }
 
+    /// Whether hooks are to be run when the container is started.
+    pub(crate) fn has_start_hooks(&self) -> bool {
+        !self.hooks.start_container.is_empty() || !self.hooks.poststart.is_empty()
+    }
+
     /// Whether the cgroup is to be made by systemd: its path then has the form `slice:prefix:name`.
     pub(crate) fn has_systemd_cgroup(&self) -> bool {
         let path = &self.linux.cgroups_path;
@@ -167,5 +188,13 @@ mod tests {
                 .has_own_pid_namespace()
         );
         assert!(!spec(r#"{"linux":{"namespaces":[{"type":"mount"}]}}"#).has_own_pid_namespace());
+    }
+
+    #[test]
+    fn hooks_about_the_start_are_told_from_others() {
+        assert!(spec(r#"{"hooks":{"poststart":[{"path":"/bin/true"}]}}"#).has_start_hooks());
+        assert!(spec(r#"{"hooks":{"startContainer":[{"path":"/bin/true"}]}}"#).has_start_hooks());
+        assert!(!spec(r#"{"hooks":{"prestart":[{"path":"/bin/true"}],"poststart":null}}"#).has_start_hooks());
+        assert!(!spec("{}").has_start_hooks());
     }
 }

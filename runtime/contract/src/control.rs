@@ -1,4 +1,4 @@
-//! What a running guest process answers on its control socket (`control.sock` in the container's state directory, for root
+//! What a running guest process answers on its control socket ([`SOCKET`] in the container's state directory, for root
 //! only): one JSON request a line, one JSON reply a line.
 
 use std::io::{self, BufRead, BufReader, Write};
@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// The socket's name in the container's state directory.
+pub const SOCKET: &str = "control.sock";
 /// How long a guest process may take to answer. It answers from a thread that runs no guest code.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What can be asked of a guest process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// Run the guest: sent once, by `wisp-runtime start`.
+    /// Run the guest: sent once, by `wisp-runtime start` or by the shim in its place.
     Start,
     /// The container's limits are now these.
     Limits {

@@ -1,4 +1,4 @@
-//! One page of counters that a guest process keeps in a file of its state directory (`counters`, on tmpfs), so that others
+//! One page of counters that a guest process keeps in a file of its state directory ([`FILE`], on tmpfs), so that others
 //! read them without waking it.
 //!
 //! The page begins with [`MAGIC`] and then holds the [`Counter`]s in their order, each a little-endian `u64` at
@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use serde::{Deserialize, Serialize};
 
+/// The file's name in the container's state directory.
+pub const FILE: &str = "counters";
 /// The first eight bytes of the page: "wisp" and the layout's version.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"wisp\0\0\0\x01");
 /// The size of the page in bytes.
@@ -36,10 +38,12 @@ pub enum Counter {
     Traps,
     /// Growths of memory that the limit refused.
     GrowthsRefused,
+    /// 1 once the guest was told to start.
+    Started,
 }
 
 /// How many counters the page holds.
-const COUNTERS: usize = Counter::GrowthsRefused as usize + 1;
+const COUNTERS: usize = Counter::Started as usize + 1;
 
 /// The counters as they were at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +63,8 @@ pub struct Snapshot {
     pub traps: u64,
     /// See [`Counter::GrowthsRefused`].
     pub growths_refused: u64,
+    /// See [`Counter::Started`].
+    pub started: u64,
 }
 
 impl Snapshot {
@@ -71,6 +77,7 @@ impl Snapshot {
             requests_in_flight: value(Counter::RequestsInFlight),
             traps: value(Counter::Traps),
             growths_refused: value(Counter::GrowthsRefused),
+            started: value(Counter::Started),
         }
     }
 
@@ -139,6 +146,11 @@ impl Counters {
     /// Takes from a counter that says how many there are now.
     pub fn sub(&self, counter: Counter, amount: u64) {
         self.words[1 + counter as usize].fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    /// Sets a counter that says what is so.
+    pub fn set(&self, counter: Counter, value: u64) {
+        self.words[1 + counter as usize].store(value, Ordering::Relaxed);
     }
 
     /// What a counter says now.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::sync::watch;
 use wisp_contract::control::{Reply, Request, send};
+use wisp_contract::counters::Counter;
 use wisp_contract::plan::Plan;
 
 use crate::budget::Budget;
@@ -98,7 +99,11 @@ impl Server {
 
     fn answer(&self, request: &Request) -> Reply {
         match request {
-            Request::Start | Request::Drain => Reply::Done,
+            Request::Start => {
+                self.budget.counters().set(Counter::Started, 1);
+                Reply::Done
+            }
+            Request::Drain => Reply::Done,
             Request::Limits { memory, cpus } => {
                 if memory.is_some() {
                     self.budget.set_container_limit(*memory);

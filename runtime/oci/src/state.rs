@@ -13,17 +13,13 @@ use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use wisp_cgroup::Cgroup;
 use wisp_contract::control::{self, Reply, Request};
+use wisp_contract::counters::{self, Snapshot};
 use wisp_contract::plan::Preopen;
 
 use crate::process;
 
 /// The version of the OCI runtime spec that this runtime follows.
 pub const OCI_VERSION: &str = "1.2.0";
-
-/// The guest process's control socket, in the container's folder.
-pub const CONTROL_SOCKET: &str = "control.sock";
-/// The guest process's page of counters, in the container's folder.
-pub const COUNTERS: &str = "counters";
 
 /// What `state.json` holds. Fields are only ever added, so that the next version reads what this one wrote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,7 +37,7 @@ pub struct Record {
     pub rootfs: PathBuf,
     /// When the container was created, RFC 3339.
     pub created: String,
-    /// Whether `start` was called.
+    /// Whether `start` was called; where the guest was started without it, its counters say so.
     pub started: bool,
     /// The spec's annotations.
     #[serde(default)]
@@ -154,12 +150,20 @@ impl Container {
     pub fn status(&self) -> Status {
         let alive = process::stat(self.record.pid)
             .is_some_and(|stat| !stat.dead && stat.start == self.record.pid_start);
-        match (alive, self.record.started) {
+        match (alive, alive && self.started()) {
             (false, _) => Status::Stopped,
             (true, false) => Status::Created,
             (true, true) if wisp_cgroup::is_frozen(self.record.pid).unwrap_or(false) => Status::Paused,
             (true, true) => Status::Running,
         }
+    }
+
+    fn started(&self) -> bool {
+        let counted = || {
+            let page = File::open(self.dir.join(counters::FILE)).ok()?;
+            Some(Snapshot::read(&page).ok()?.started > 0)
+        };
+        self.record.started || counted().unwrap_or(false)
     }
 
     /// The state in the OCI spec's form.
@@ -211,7 +215,7 @@ impl Container {
     /// If it has ended, or says no.
     pub fn ask(&self, request: &Request) -> Result<Reply> {
         let dir = File::open(&self.dir).with_context(|| self.dir.display().to_string())?;
-        Ok(control::ask(&short(&dir).join(CONTROL_SOCKET), request)?)
+        Ok(control::ask(&short(&dir).join(control::SOCKET), request)?)
     }
 }
 

@@ -48,6 +48,7 @@ impl Chooser {
         systemd_cgroup: bool,
         bundle: &Path,
     ) -> Result<Runtime> {
+        let guests = kind == Kind::Wasm;
         let (program, default_root) = match kind {
             Kind::Wasm => (self.wisp.clone().map_err(Error::unknown)?, WISP_ROOT),
             Kind::Native => (native(&options.binary_name)?, RUNC_ROOT),
@@ -58,6 +59,7 @@ impl Chooser {
             root: root.join(&self.namespace),
             log: bundle.join(LOG_FILE),
             systemd_cgroup,
+            guests,
             reaper: self.reaper.clone(),
         })
     }

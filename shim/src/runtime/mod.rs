@@ -4,6 +4,7 @@
 //! nothing has to be read while it runs; what went wrong is the last error in its JSON log.
 
 mod choice;
+mod control;
 mod log;
 
 use std::ffi::OsString;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use tokio::sync::Notify;
-use tracing::warn;
+use tracing::{debug, warn};
 
 pub(crate) use self::choice::Chooser;
 use crate::bundle::RuntimeRecord;
@@ -68,6 +69,8 @@ pub(crate) struct Runtime {
     root: PathBuf,
     log: PathBuf,
     systemd_cgroup: bool,
+    /// Whether its containers are guest processes, which have a control socket.
+    guests: bool,
     reaper: Reaper,
 }
 
@@ -132,8 +135,15 @@ impl Runtime {
         self.run(verb, args, launch.stdio, launch.abandoned).await
     }
 
-    /// Starts the process of a container that was made.
-    pub(crate) async fn start(&self, id: &str) -> Result<()> {
+    /// Starts the process of a container that was made. A guest process is asked without a command in between, unless there
+    /// are hooks to run; where it does not answer, the command says why.
+    pub(crate) async fn start(&self, id: &str, hooks: bool) -> Result<()> {
+        if self.guests && !hooks {
+            match control::start(&self.root.join(id)).await {
+                Ok(()) => return Ok(()),
+                Err(error) => debug!(id, %error, "a guest process was not started by its control socket"),
+            }
+        }
         self.run("start", vec!["start".into(), id.into()], None, None).await
     }
 

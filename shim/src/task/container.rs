@@ -48,6 +48,8 @@ pub(crate) struct Container {
     pub init: Arc<Process>,
     pub(super) runtime: Runtime,
     pub(super) owner: Owner,
+    /// Whether hooks are run when it is started.
+    pub(super) start_hooks: bool,
     /// Whether the kernel kills its other processes when the first one ends.
     pub(super) own_pid_namespace: bool,
     pub(super) cgroup: Option<Cgroup>,
@@ -91,7 +93,7 @@ impl Container {
             Phase::Created => {}
             phase => return Err(phase.refuses("start")),
         }
-        self.runtime.start(&self.id).await?;
+        self.runtime.start(&self.id, self.start_hooks).await?;
         self.init.set_phase(Phase::Running);
         let pid = self.init.pid();
         let event = TaskStart { container_id: self.id.clone(), pid, ..TaskStart::default() };

@@ -124,6 +124,7 @@ impl Making<'_> {
             init: Arc::new(init),
             runtime,
             owner,
+            start_hooks: self.spec.has_start_hooks(),
             own_pid_namespace: self.spec.has_own_pid_namespace(),
             cgroup,
             oom,

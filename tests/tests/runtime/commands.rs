@@ -1,9 +1,9 @@
 //! The commands, in the order in which a container manager gives them and in others.
 
 use std::fs;
-use std::io::IoSliceMut;
+use std::io::{BufRead, BufReader, IoSliceMut, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use anyhow::{Context, Result, ensure};
 use nix::cmsg_space;
@@ -16,6 +16,7 @@ use wisp_tests::{Outcome, cases};
 
 pub(crate) const CASES: &[Case] = cases![Once:
     a_container_is_created_started_stopped_and_deleted,
+    a_guest_that_was_started_by_its_control_socket_is_running,
     run_prints_what_the_guest_prints_and_exits_as_it_does,
     the_state_is_that_of_the_oci_specification,
     signals_are_sent_by_name_and_number,
@@ -58,6 +59,26 @@ fn a_container_is_created_started_stopped_and_deleted() -> Outcome {
     ensure!(state.code != 0 && state.stderr.contains(&bundle.id), "{state:?}");
     let root = bundle.space.inside(|| Ok(fs::read_dir("/run/wisp/tests")?.count()))?;
     ensure!(root == 0, "{root} entries are left in the runtime's state");
+    Ok(())
+}
+
+/// So the shim starts it.
+fn a_guest_that_was_started_by_its_control_socket_is_running() -> Outcome {
+    let bundle = Bundle::new(&["/rust-0.1.wasm", "loop"])?;
+    bundle.create()?;
+    let socket = format!("/run/wisp/tests/{}/control.sock", bundle.id);
+    let answer = bundle.space.inside(move || {
+        let mut stream = UnixStream::connect(&socket).with_context(|| socket)?;
+        stream.write_all(b"\"start\"\n")?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer)?;
+        Ok(answer)
+    })?;
+    ensure!(answer == "\"done\"\n", "{answer:?}");
+    bundle.until("looping")?;
+    ensure!(bundle.status()? == "running");
+    let again = bundle.runtime(&["start", &bundle.id])?;
+    ensure!(again.stderr.contains("cannot start an already running container"), "{again:?}");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::Spec;
 use tracing::warn;
 use wisp_cgroup::{Cgroup, Entry};
-use wisp_contract::counters::PAGE;
+use wisp_contract::{control, counters};
 
 use crate::args;
 use crate::bundle::Bundle;
@@ -23,7 +23,7 @@ use crate::sandbox::init::Init;
 use crate::sandbox::launch::Launch;
 use crate::sandbox::namespaces::Namespaces;
 use crate::sandbox::{clone, console};
-use crate::state::{self, CONTROL_SOCKET, COUNTERS, Claim, Container, Record, Status};
+use crate::state::{self, Claim, Container, Record, Status};
 
 /// Creates a container.
 pub(super) fn run(root: &Path, args: &args::Create) -> Result<Container> {
@@ -189,11 +189,11 @@ fn record(id: &str, bundle: &Bundle) -> Record {
 /// The control socket and the page of counters in the container's folder.
 fn doors(dir: &Path) -> Result<(UnixListener, OwnedFd)> {
     let folder = File::open(dir)?;
-    let control =
-        UnixListener::bind(state::short(&folder).join(CONTROL_SOCKET)).context("the control socket")?;
-    let counters = File::options().read(true).write(true).create_new(true).open(dir.join(COUNTERS))?;
-    counters.set_len(PAGE as u64)?;
-    Ok((control, counters.into()))
+    let listener =
+        UnixListener::bind(state::short(&folder).join(control::SOCKET)).context("the control socket")?;
+    let page = File::options().read(true).write(true).create_new(true).open(dir.join(counters::FILE))?;
+    page.set_len(counters::PAGE as u64)?;
+    Ok((listener, page.into()))
 }
 
 /// Sets what the kernel's OOM killer thinks of the process. A node whose root may not lower it is served all the same.
