@@ -10,6 +10,7 @@ pub(crate) const CASES: &[&[Case]] = &[
     kube_cases![Node, NODES;
         limits_are_those_of_the_control_group,
         limits_are_changed_up_and_down_while_a_pod_runs,
+        a_guest_that_fills_its_storage_is_evicted,
     ],
     kube_cases![Node, BOTH_SANDBOXES; each_quality_of_service_has_its_control_group],
 ];
@@ -86,6 +87,33 @@ fn each_quality_of_service_has_its_control_group(scene: &Scene<'_>) -> Outcome {
         let groups = scene.control_groups(container_id(&pod)?)?;
         let elsewhere = |path: &&String| path.contains(name) == (name == "guaranteed");
         ensure!(!groups.is_empty() && !groups.iter().any(|path| elsewhere(&path)), "{name}: {groups:?}");
+    }
+    Ok(())
+}
+
+fn a_guest_that_fills_its_storage_is_evicted(scene: &Scene<'_>) -> Outcome {
+    let idle = scene.pod("volume", &["/rust-0.2.wasm", "sleep", "3600"]);
+    let limits = json!({"limits": {"ephemeral-storage": "8Mi"}});
+    let pods = [
+        (
+            idle.clone().called("root").main("resources", limits),
+            "/tmp/file",
+            "Pod ephemeral local storage usage exceeds the total limit of containers 8Mi",
+        ),
+        (
+            idle.volume("scratch", json!({"emptyDir": {"sizeLimit": "8Mi"}}), "/scratch"),
+            "/scratch/file",
+            "Usage of EmptyDir volume \"scratch\" exceeds the limit \"8Mi\"",
+        ),
+    ];
+    for (pod, file, _) in &pods {
+        scene.ready(pod)?;
+        scene.exec(pod.name(), &["/rust-0.2.wasm", "fill-file", file, "16"])?;
+    }
+    for (pod, _, message) in &pods {
+        let ended = scene.until(pod.name(), "evicted", |pod| pod["status"]["reason"] == "Evicted")?;
+        let said = ended["status"]["message"].as_str().unwrap_or_default();
+        ensure!(said.contains(message), "not {message:?}: {}", ended["status"]);
     }
     Ok(())
 }
