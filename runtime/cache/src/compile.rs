@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::unistd::{Gid, Pid, Uid, getpid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Pid, Uid, geteuid, getpid, setgroups, setresgid, setresuid};
 use oci_spec::runtime::{LinuxCpuBuilder, LinuxMemoryBuilder, LinuxResourcesBuilder};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -142,9 +142,12 @@ fn confine(command: &mut Command, limits: &wisp_config::Compiler, code: RawFd) -
         if unsafe { libc::dup2(code, CODE_FD) } < 0 {
             return Err(io::Error::last_os_error());
         }
-        setgroups(&[])?;
-        setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY))?;
-        setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY))?;
+        // Who is not root compiles as themselves, for a cache of their own.
+        if geteuid().is_root() {
+            setgroups(&[])?;
+            setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY))?;
+            setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY))?;
+        }
         seccompiler::apply_filter(&filter).map_err(io::Error::other)
     };
     // SAFETY: the caller is single-threaded (rule 8 of the house), so the child of fork may allocate and call anything.

@@ -9,6 +9,7 @@
 //! - [`locks`]: who compiles and who waits.
 //! - [`keeper`]: the process that owns a compile.
 //! - [`compile`]: the confined process.
+//! - [`personal`]: where the cache of one who is not root is.
 //! - [`notes`]: why a compile failed, for those who waited for it.
 
 mod compile;
@@ -16,12 +17,14 @@ mod keeper;
 mod key;
 mod locks;
 mod notes;
+mod personal;
 mod store;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use wisp_config::Config;
 use wisp_contract::companion;
@@ -85,13 +88,20 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache that the node's configuration names, and the compiler of this installation.
+    /// The cache that the node's configuration names, and the compiler of this installation. Who is not root has a cache of
+    /// their own, `$XDG_CACHE_HOME/wisp`.
     ///
     /// # Errors
-    /// If the compiler is not installed.
+    /// If the compiler is not installed, or a cache of one's own cannot be made.
     pub fn of(config: &Config) -> Result<Self, Error> {
         let compiler = companion::find("wisp-compiler").map_err(Error::Compiler)?;
-        Ok(Self::at(config, Path::new(RUN), compiler))
+        if geteuid().is_root() {
+            return Ok(Self::at(config, Path::new(RUN), compiler));
+        }
+        let folder = personal::folder()?;
+        let mut config = config.clone();
+        config.cache.path = folder.join("compiled");
+        Ok(Self::at(&config, &folder.join("run"), compiler))
     }
 
     fn at(config: &Config, run: &Path, compiler: PathBuf) -> Self {

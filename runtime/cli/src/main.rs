@@ -5,6 +5,7 @@ mod image;
 mod inspect;
 mod install;
 mod node;
+mod run;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -26,6 +27,14 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a program here and now, without containerd and without root, as it runs in a pod
+    #[command(
+        after_help = "Examples:\n  wisp run app.wasm --verbose\n  wisp run -v ./data:/data:ro -e LEVEL=2 -m 64m app.wasm\n  \
+                      wisp run -p 9000 service.wasm\n  wisp run --invoke add sums.wat 1 2\n\n\
+                      Exit codes: the program's own; 134 after a trap; 125 where Wisp is at fault, 126 where the program \
+                      cannot be run, 127 where there is none"
+    )]
+    Run(Box<run::Args>),
     /// Compile programs into this node's cache, before the first pod that runs them
     #[command(after_help = "Example:\n  wisp compile app.wasm")]
     Compile {
@@ -82,6 +91,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     let mut out = io::stdout().lock();
     match command {
+        Command::Run(args) => {
+            drop(out);
+            return Ok(run::run(&args));
+        }
         Command::Compile { files } => {
             let cache = cache()?;
             for file in files {

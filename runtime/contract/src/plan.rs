@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::Facts;
+use crate::facts::{Facts, Kind};
 
 /// The descriptor at which the guest process finds its plan.
 pub const PLAN_FD: RawFd = 3;
@@ -80,6 +80,45 @@ pub enum Entry {
     Http,
     /// One export, named after the `#` of `file.wasm#export`, called with the arguments after the first.
     Export(String),
+}
+
+/// A program with nothing to call.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{path} has no entry: it exports {exports}; expected _start, wasi:cli/run or a wasi:http handler; name an export as \
+     {path}#EXPORT"
+)]
+pub struct NoEntry {
+    path: String,
+    exports: String,
+}
+
+impl Entry {
+    /// What is called of the program at `path`: the export that was named, or what its kind runs by default.
+    ///
+    /// # Errors
+    /// Where nothing was named and there is no default.
+    pub fn of(export: Option<String>, facts: &Facts, path: &str) -> Result<Self, NoEntry> {
+        match (export, facts.kind) {
+            (Some(export), _) => Ok(Self::Export(export)),
+            (None, Kind::Module | Kind::Command02 | Kind::Command03) => Ok(Self::Command),
+            (None, Kind::Http02 | Kind::Http03) => Ok(Self::Http),
+            (None, Kind::ModuleLibrary | Kind::ComponentLibrary) => {
+                Err(NoEntry { path: path.to_owned(), exports: names(facts) })
+            }
+        }
+    }
+}
+
+/// The first few exports, for messages.
+fn names(facts: &Facts) -> String {
+    match facts.exports.as_slice() {
+        [] => "nothing".into(),
+        exports => {
+            let names: Vec<_> = exports.iter().take(8).map(|export| export.name.as_str()).collect();
+            format!("{}{}", names.join(", "), if exports.len() > names.len() { ", …" } else { "" })
+        }
+    }
 }
 
 /// One directory that a guest can open; mounted files are in the directory that they belong to.

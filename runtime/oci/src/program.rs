@@ -4,14 +4,14 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use wisp_cache::Cache;
 use wisp_config::Config;
 use wisp_contract::companion;
-use wisp_contract::facts::{Facts, Kind};
+use wisp_contract::facts::Facts;
 use wisp_contract::plan::{Entry, HttpSettings};
 
 use crate::entrypoint::{Bytes, Wasm};
@@ -52,7 +52,7 @@ impl Guest {
         };
         let path = wasm.path;
         let compiled = compiled.with_context(|| format!("the entrypoint {path} cannot be run"))?;
-        let entry = entry(wasm.export, &compiled.facts, &path)?;
+        let entry = Entry::of(wasm.export, &compiled.facts, &path)?;
         Ok(Self {
             binary: guest_binary()?,
             code: compiled.code,
@@ -63,30 +63,6 @@ impl Guest {
             cpus: cpus(spec),
             facts: compiled.facts,
         })
-    }
-}
-
-/// What of a program is called.
-fn entry(export: Option<String>, facts: &Facts, path: &str) -> Result<Entry> {
-    match (export, facts.kind) {
-        (Some(export), _) => Ok(Entry::Export(export)),
-        (None, Kind::Module | Kind::Command02 | Kind::Command03) => Ok(Entry::Command),
-        (None, Kind::Http02 | Kind::Http03) => Ok(Entry::Http),
-        (None, Kind::ModuleLibrary | Kind::ComponentLibrary) => bail!(
-            "{path} has no entry: it exports {}; expected _start, wasi:cli/run or a wasi:http handler; name an export as \
-             {path}#EXPORT",
-            exports(facts)
-        ),
-    }
-}
-
-fn exports(facts: &Facts) -> String {
-    match facts.exports.as_slice() {
-        [] => "nothing".into(),
-        exports => {
-            let names: Vec<_> = exports.iter().take(8).map(|export| export.name.as_str()).collect();
-            format!("{}{}", names.join(", "), if exports.len() > names.len() { ", …" } else { "" })
-        }
     }
 }
 

@@ -5,6 +5,7 @@ mod cache;
 mod commands;
 mod compile;
 mod exports;
+mod run;
 mod spec;
 mod unified;
 
@@ -15,6 +16,7 @@ fn main() {
         commands::CASES,
         compile::CASES,
         exports::CASES,
+        run::CASES,
         spec::CASES,
         unified::CASES,
     ])
