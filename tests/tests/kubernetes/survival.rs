@@ -7,7 +7,7 @@ use wisp_tests::kube::PATIENCE;
 use wisp_tests::kube::cluster::is_ready;
 use wisp_tests::kube::eventually;
 use wisp_tests::kube::node::Service;
-use wisp_tests::kube::scene::{Scene, container_id};
+use wisp_tests::kube::scene::{Scene, container_id, terminated};
 use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, HOST, UML};
 use wisp_tests::{Outcome, kube_cases};
 
@@ -21,7 +21,10 @@ pub(crate) const CASES: &[&[Case]] = &[
         pods_run_on_while_kubelet_is_restarted,
         a_node_is_drained,
     ],
-    kube_cases![Alone, UML; pods_come_back_when_their_node_is_rebooted],
+    kube_cases![Alone, UML;
+        pods_come_back_when_their_node_is_rebooted,
+        pods_end_in_good_time_when_their_node_shuts_down,
+    ],
 ];
 
 /// A service and a command that run on, and the ids of their containers.
@@ -107,4 +110,36 @@ fn pods_come_back_when_their_node_is_rebooted(scene: &Scene<'_>) -> Outcome {
         ensure!(scene.exec(name, &["/rust-0.1.wasm", "hello"])?.starts_with("hello"));
     }
     Ok(())
+}
+
+fn pods_end_in_good_time_when_their_node_shuts_down(scene: &Scene<'_>) -> Outcome {
+    configure_kubelet(scene, "sed -i.before '1s/{/{\"shutdownGracePeriod\": \"60s\",/' /host/kubelet.yaml")?;
+    let ended = shut_down(scene);
+    ended.and(configure_kubelet(scene, "mv /host/kubelet.yaml.before /host/kubelet.yaml"))
+}
+
+fn configure_kubelet(scene: &Scene<'_>, script: &str) -> Outcome {
+    let node = scene.node()?;
+    node.stop(Service::Kubelet, Signal::SIGTERM)?;
+    node.shell(script)?.success()?;
+    node.start(Service::Kubelet)
+}
+
+/// Boots the node anew under two pods: kubelet has ended both by then, each with the exit code of an orderly end.
+fn shut_down(scene: &Scene<'_>) -> Outcome {
+    let node = scene.node()?;
+    eventually("kubelet delays shutdowns", || {
+        let inhibitors = node.shell("systemd-inhibit --list --no-pager")?;
+        Ok(inhibitors.stdout.contains("kubelet").then_some(()))
+    })?;
+    running(scene)?;
+    node.reboot()?;
+    for (name, phase, code) in [("serves", "Succeeded", 0), ("sleeps", "Failed", 143)] {
+        let pod = scene.until(name, phase, |pod| pod["status"]["phase"] == phase)?;
+        ensure!(terminated(&pod)?["exitCode"] == code, "{name} did not end with {code}: {}", pod["status"]);
+        let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        let by_kubelet = conditions.any(|condition| condition["reason"] == "TerminationByKubelet");
+        ensure!(by_kubelet, "it was not kubelet that ended {name}: {}", pod["status"]);
+    }
+    scene.kubectl.until(&format!("node/{}", node.name()), "ready", PATIENCE, is_ready).map(drop)
 }
