@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
 use anyhow::{Result, ensure};
@@ -130,6 +131,7 @@ pub fn main(tables: &[&[Case]]) -> ! {
     let conclusion = libtest_mimic::run(&arguments, trials(together.into_iter().chain(alone).collect()));
     let after = Arguments { test_threads: Some(1), ..Arguments::default() };
     let leftovers = libtest_mimic::run(&after, leak_trials());
+    print_slowest();
     end();
     process::exit(if conclusion.has_failed() || leftovers.has_failed() { 101 } else { 0 });
 }
@@ -198,7 +200,23 @@ fn run(case: Case, place: Place) -> Outcome {
         before.push((node.name(), node.inventory()?));
     }
     drop(before);
-    within_namespace(world, place, Some(&*node), case.run)
+    let start = Instant::now();
+    let outcome = within_namespace(world, place, Some(&*node), case.run);
+    lock(&TIMES).push((start.elapsed(), format!("{}/{}", place.name(), case.name)));
+    outcome
+}
+
+/// How long each case took, without the wait for its turn.
+static TIMES: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
+
+/// Prints the slowest cases, which are where time can be saved.
+#[allow(clippy::print_stdout)] // it is what the person at the terminal is to read
+fn print_slowest() {
+    let mut times = std::mem::take(&mut *lock(&TIMES));
+    times.sort_unstable_by(|a, b| b.cmp(a));
+    for (took, name) in times.iter().take(10) {
+        println!("{:6.1} s  {name}", took.as_secs_f64());
+    }
 }
 
 /// Runs a case in a Kubernetes namespace of its own, and deletes that.
