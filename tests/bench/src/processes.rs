@@ -49,18 +49,18 @@ pub(crate) fn processor_time(pids: &BTreeSet<i32>) -> Result<Duration> {
         .sum()
 }
 
-/// How often the threads of processes have given a processor away, on their own or not: as often as they woke up.
+/// How often the threads of processes have gone to sleep: as often as they woke up. To be made to wait for a processor is no sleep.
 ///
 /// # Errors
 /// Where one has ended.
-pub(crate) fn switches(pids: &BTreeSet<i32>) -> Result<u64> {
+pub(crate) fn sleeps(pids: &BTreeSet<i32>) -> Result<u64> {
     let mut sum = 0;
     for pid in pids {
         for thread in fs::read_dir(format!("/proc/{pid}/task")).context("a pod has ended")? {
             // A thread that has ended meanwhile wakes up no more.
             let Ok(status) = fs::read_to_string(thread?.path().join("status")) else { continue };
-            let counts = status.lines().filter_map(|line| line.split_once("voluntary_ctxt_switches:"));
-            sum += counts.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum::<u64>();
+            let mut counts = status.lines().filter_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            sum += counts.find_map(|count| count.trim().parse::<u64>().ok()).unwrap_or_default();
         }
     }
     Ok(sum)
@@ -102,10 +102,10 @@ mod tests {
     #[test]
     fn what_a_process_does_is_counted() {
         let own = BTreeSet::from([std::process::id().cast_signed()]);
-        let (time, switched) = (processor_time(&own).unwrap(), switches(&own).unwrap());
+        let (time, switched) = (processor_time(&own).unwrap(), sleeps(&own).unwrap());
         std::thread::spawn(std::thread::yield_now).join().unwrap();
         assert!(processor_time(&own).unwrap() > time);
-        assert!(switches(&own).unwrap() > 0 && switched > 0);
+        assert!(sleeps(&own).unwrap() > 0 && switched > 0);
     }
 
     #[test]
@@ -113,6 +113,6 @@ mod tests {
         // The kernel's limit: ids are below it.
         let nobody = BTreeSet::from([1 << 22]);
         assert!(processor_time(&nobody).is_err());
-        assert!(switches(&nobody).is_err());
+        assert!(sleeps(&nobody).is_err());
     }
 }

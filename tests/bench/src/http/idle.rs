@@ -26,18 +26,18 @@ pub(super) fn measure(node: &Node) -> Result<Figure> {
         .map(|((_, _, args), node)| Service::start(node, args, "", None))
         .collect::<Result<Vec<_>>>()?;
     thread::sleep(SETTLE);
-    let switched = || services.iter().map(|service| processes::switches(&service.processes)).collect();
-    let before: Vec<u64> = switched()?;
+    let slept = || services.iter().map(|service| processes::sleeps(&service.processes)).collect();
+    let before: Vec<u64> = slept()?;
     thread::sleep(IDLE);
-    let after: Result<Vec<u64>> = switched();
+    let after: Result<Vec<u64>> = slept();
     let woken =
         after?.into_iter().zip(before).map(|(after, before)| vec![after.saturating_sub(before) as f64]);
     let series = KINDS.iter().map(|&(name, ..)| name.to_owned()).zip(woken).collect();
     Ok(Figure::new(
         "wake-ups of an idle pod in a minute",
         "",
-        "Of all threads of its processes, by their context switches; the service has answered one request. Under runc its shim is \
-         one of them.",
+        "Of all threads of its processes, by how often they went to sleep; the service has answered one request. containerd's own \
+         questions, for a pod's figures every ten seconds, wake its shim. Under runc that is one of them.",
         Pairs::None,
         series,
     ))
