@@ -132,13 +132,17 @@ const OLDER: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[libc::c_long] = &[];
 
-/// Asks of terminals and sockets; not what changes or simulates (`TIOCSTI`).
-const IOCTLS: [u64; 5] = [
+/// `PAGEMAP_SCAN` (`linux/fs.h`): which of this process's own pages were written.
+const PAGEMAP_SCAN: u64 = 0xc060_6610;
+
+/// Asks of terminals, sockets and pages; not what changes or simulates (`TIOCSTI`).
+const IOCTLS: [u64; 6] = [
     libc::TCGETS as u64,
     libc::TIOCGWINSZ as u64,
     libc::FIONBIO as u64,
     libc::FIONREAD as u64,
     libc::FIOCLEX as u64,
+    PAGEMAP_SCAN,
 ];
 
 /// Refuses from here on, on every thread, what this process has no use for: EPERM.
