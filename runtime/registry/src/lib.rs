@@ -1,0 +1,27 @@
+//! A client of OCI registries ([the distribution specification][spec]): it resolves names, and pulls and pushes manifests and
+//! blobs. It knows nothing of a local store, and prints nothing.
+//!
+//! Whatever a registry sends is bounded and checked: a manifest to [`MAX_MANIFEST`] bytes, a blob to the size and digest of its
+//! descriptor. Whatever a network does is tried again a bounded number of times ([`Patience`]), and told ([`Watch`]).
+//!
+//! [spec]: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
+
+mod auth;
+mod client;
+mod credentials;
+mod endpoint;
+mod error;
+mod hosts;
+mod options;
+mod pull;
+mod push;
+mod registry;
+mod retry;
+mod tls;
+mod verify;
+
+pub use credentials::{Credential, Credentials};
+pub use error::Error;
+pub use options::{Options, Patience, Silent, Watch};
+pub use pull::{MAX_MANIFEST, Manifest};
+pub use registry::Registry;
