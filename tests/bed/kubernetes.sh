@@ -3,10 +3,11 @@
 #
 #   $WISP_BED/kubernetes/   kubelet, API server, controller manager, scheduler, kube-proxy, kubectl and etcd from the Go module
 #                           kubernetes/go.mod (eleven minutes on two cores from cold)
+#   $WISP_BED/metrics-server/   metrics-server, from metrics-server/go.mod (ten seconds after the former)
 #   $WISP_BED/node/         a node with systemd and cgroup v2 under User Mode Linux (node.sh, three minutes)
 #   $WISP_BED/busybox/      Debian's static busybox, for the image that the tests run
 #
-#   kubernetes.sh [servers|node|busybox]…     all of them without an argument
+#   kubernetes.sh [servers|metrics-server|node|busybox]…     all of them without an argument
 #
 # What is there and was made from the same is left alone.
 . "$(dirname "$0")/lib.sh"
@@ -23,6 +24,10 @@ kubernetes() {
   go_program kubernetes "$bin/etcd" go.etcd.io/etcd/server/v3 -ldflags='-s -w'
 }
 
+metrics_server() {
+  go_program metrics-server "$bed/metrics-server.new/bin/metrics-server" sigs.k8s.io/metrics-server/cmd/metrics-server -ldflags='-s -w'
+}
+
 busybox() {
   debian_package "$bed/busybox.new/debian" busybox-static
   mv "$bed/busybox.new/debian/bin/busybox" "$bed/busybox.new/bin/"
@@ -30,7 +35,7 @@ busybox() {
 }
 
 lock
-[ $# -gt 0 ] || set -- servers node busybox
+[ $# -gt 0 ] || set -- servers metrics-server node busybox
 for part in "$@"; do
   case $part in
     servers)
@@ -38,9 +43,13 @@ for part in "$@"; do
       say "Kubernetes (about eleven minutes on two cores from cold)"
       cached kubernetes "$(go_stamp kubernetes)" kubernetes
       ;;
+    metrics-server)
+      need_go
+      cached metrics-server "$(go_stamp metrics-server)" metrics_server
+      ;;
     node) "$here/node.sh" ;;
     busybox) cached busybox "of this Debian" busybox ;;
-    *) die "kubernetes.sh [servers|node|busybox]…, not '$part'" ;;
+    *) die "kubernetes.sh [servers|metrics-server|node|busybox]…, not '$part'" ;;
   esac
 done
 say "what the Kubernetes tests run is in $bed"

@@ -67,6 +67,14 @@ pub fn kubernetes(name: &str) -> Result<PathBuf> {
     existing(bed().join("kubernetes/bin").join(name), "make testbed-kubernetes")
 }
 
+/// metrics-server.
+///
+/// # Errors
+/// One sentence where it is missing.
+pub fn metrics_server() -> Result<PathBuf> {
+    existing(bed().join("metrics-server/bin/metrics-server"), "make testbed-kubernetes")
+}
+
 /// A static busybox.
 ///
 /// # Errors

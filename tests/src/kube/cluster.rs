@@ -138,6 +138,7 @@ impl Cluster {
         let limits = ["--kube-api-qps=200", "--kube-api-burst=400", "--leader-elect=false"];
         let mut manager = self.client("kube-controller-manager")?;
         manager.args(limits).arg("--concurrent-namespace-syncs=20");
+        manager.arg("--horizontal-pod-autoscaler-sync-period=5s");
         manager.arg(format!("--service-account-private-key-file={}", self.key("account.key")));
         manager.arg(format!("--root-ca-file={}", self.key("apiserver.crt")));
         self.servers.start("kube-controller-manager", manager)?;
@@ -161,7 +162,8 @@ impl Cluster {
         Ok(())
     }
 
-    fn key(&self, name: &str) -> String {
+    /// The path of a key or certificate.
+    pub(crate) fn key(&self, name: &str) -> String {
         self.folder.join("keys").join(name).display().to_string()
     }
 
@@ -180,6 +182,8 @@ impl Cluster {
             format!("--service-account-signing-key-file={}", self.key("account.key")),
             "--allow-privileged=true".to_owned(),
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
+            // metrics-server is at the address of its endpoint, wherever its Service may be.
+            "--enable-aggregator-routing=true".to_owned(),
         ]);
         Ok(command)
     }

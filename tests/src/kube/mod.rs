@@ -4,7 +4,7 @@
 //! - [`node`]: what a test asks of a node; [`host`]: one on this machine; [`uml`]: one with systemd and cgroup v2.
 //! - [`config`]: the configuration files of all of them. [`server`]: the processes and their logs.
 //! - [`kubectl`]: what a person types; [`pod`]: manifests; [`registry`]: where kubelets pull from;
-//!   [`load`]: clients of a Service.
+//!   [`load`]: clients of a Service; [`metrics`]: metrics-server.
 //! - [`world`]: all of it, made once; [`scene`]: what a case is given; [`suite`]: from a table of cases to a test binary.
 
 pub mod cluster;
@@ -12,6 +12,7 @@ pub mod config;
 pub mod host;
 pub mod kubectl;
 pub mod load;
+pub mod metrics;
 pub mod node;
 pub mod pod;
 pub mod private;

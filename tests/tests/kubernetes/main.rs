@@ -1,5 +1,6 @@
 //! Wasm pods under real kubelets. `cargo test -p wisp-tests --test kubernetes -- uml/` runs the cases of one place.
 
+mod autoscaling;
 mod ends;
 mod examples;
 mod figures;
@@ -25,6 +26,7 @@ fn main() {
         resources::CASES,
         network::CASES,
         workloads::CASES,
+        autoscaling::CASES,
         examples::CASES,
         images::CASES,
         installer::CASES,
