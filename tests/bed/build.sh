@@ -5,6 +5,8 @@
 #   $WISP_BED/1.7/   containerd 1.7   \
 #   $WISP_BED/2.2/   containerd 2.2    } from the Go modules beside this script
 #   $WISP_BED/2.4/   containerd 2.4, runc and the CNI plugins
+#   $WISP_BED/kind/  kind's own way to change a node's containerd configuration, and its node's configuration
+#   $WISP_BED/k3s/   what renders templates as k3s does
 #   $WISP_BED/registry/   Debian's docker-registry, and oras, which Debian has from 13 on
 #
 # What is there and was made from the same go.sum is left alone. Needs Go, and for runc libseccomp-dev and pkg-config.
@@ -43,6 +45,20 @@ build_1.6() {
   rm -r "$root"
 }
 
+# kind's code for it is its own alone, so the program is built inside of a copy.
+kind() {
+  local copy=$bed/kind.new/copy
+  cp -r "$(cd "$here/kind" && go mod download && go list -m -f '{{.Dir}}' sigs.k8s.io/kind)" "$copy"
+  chmod -R u+w "$copy"
+  mkdir "$copy/pkg/patched"
+  cp "$here/kind/patched.go" "$copy/pkg/patched/"
+  (cd "$copy" && CGO_ENABLED=0 go build -buildvcs=false -trimpath -o "$bed/kind.new/bin/kind-patched" ./pkg/patched)
+  cp "$copy/images/base/files/etc/containerd/config.toml" "$bed/kind.new/"
+  rm -r "$copy"
+}
+
+k3s() { go_program k3s "$bed/k3s.new/bin/k3s-rendered" . ; }
+
 # Both are ordinary programs, unpacked and not installed. Debian 12's C library is enough for oras.
 registry() {
   local root=$bed/registry.new/root
@@ -69,5 +85,7 @@ lock
 for version in 1.6 1.7 2.2 2.4; do
   cached $version "$(stamp $version)" build $version
 done
+cached kind "$(go_stamp kind) $(sha256sum <"$here/kind/patched.go")" kind
+cached k3s "$(cat "$here"/k3s/{go.mod,main.go} | sha256sum)" k3s
 cached registry "docker-registry, oras of trixie" registry
 say "containerd 1.6, 1.7, 2.2 and 2.4 are in $bed"

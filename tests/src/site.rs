@@ -91,6 +91,22 @@ pub fn node(name: &str) -> Result<PathBuf> {
     existing(bed().join("node").join(name), "make testbed-kubernetes")
 }
 
+/// A file of kind: `bin/kind-patched`, and `config.toml`, which its nodes' containerd has.
+///
+/// # Errors
+/// One sentence where it is missing.
+pub fn kind(name: &str) -> Result<PathBuf> {
+    existing(bed().join("kind").join(name), "make testbed")
+}
+
+/// The program that renders a template of containerd's configuration as k3s does.
+///
+/// # Errors
+/// One sentence where it is missing.
+pub fn k3s() -> Result<PathBuf> {
+    existing(bed().join("k3s/bin/k3s-rendered"), "make testbed")
+}
+
 fn existing(path: PathBuf, target: &str) -> Result<PathBuf> {
     ensure!(path.is_file(), "{} is not there; run `{target}` first", path.display());
     Ok(path)

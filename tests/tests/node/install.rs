@@ -1,13 +1,13 @@
 //! What an install does beside the handler: programs, running tasks, rolling back.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use wisp_tests::image::Image;
 use wisp_tests::machine::{self, CONFIG, Machine, RESTART};
 use wisp_tests::suite::Case;
 use wisp_tests::{Outcome, cases, process, site};
 
-use crate::forms::KIND;
+use crate::kind;
 
 pub(crate) const CASES: &[Case] = cases![Once:
     a_wasm_task_runs_after_an_install,
@@ -23,12 +23,25 @@ pub(crate) const CASES: &[Case] = cases![Once:
 
 const PLAIN: &str = "version = 2\n";
 
-fn guests() -> anyhow::Result<Image> {
+fn guests() -> Result<Image> {
     let image =
         Image::new("wisp.test/node:1").config("Entrypoint", json!(["/rust-0.1.wasm"])).folder("/tmp", 0o1777);
     Ok(image
         .file_of("/rust-0.1.wasm", site::guest("rust-0.1.wasm")?)
         .file_of("/native", site::guest("native")?))
+}
+
+/// A node whose configuration says more than that of the others.
+fn node_of_kind() -> Result<Machine> {
+    Machine::start("2.2", CONFIG, &[(CONFIG, &kind::config()?), kind::BASE])
+}
+
+/// Runs a native program that goes on for as long as the case may take.
+fn run_for_long(machine: &Machine, runtime: &str) -> Outcome {
+    machine.import(&guests()?)?;
+    let run =
+        ["run", "--detach", "--runtime", runtime, "wisp.test/node:1", "stays", "/native", "sleep", "600"];
+    machine.ctr(&run)?.success().map(drop)
 }
 
 fn a_wasm_task_runs_after_an_install() -> Outcome {
@@ -46,19 +59,7 @@ fn a_wasm_task_runs_after_an_install() -> Outcome {
 
 fn running_tasks_survive_an_install_and_an_uninstall() -> Outcome {
     let machine = Machine::start("2.4", CONFIG, &[(CONFIG, PLAIN)])?;
-    machine.import(&guests()?)?;
-    let arguments = [
-        "run",
-        "--detach",
-        "--runtime",
-        "io.containerd.runc.v2",
-        "wisp.test/node:1",
-        "stays",
-        "/native",
-        "sleep",
-        "600",
-    ];
-    machine.ctr(&arguments)?.success()?;
+    run_for_long(&machine, "io.containerd.runc.v2")?;
     let tasks = || machine.ctr(&["task", "ls"])?.success();
     let before = tasks()?;
     ensure!(before.contains("RUNNING"), "{before}");
@@ -70,7 +71,7 @@ fn running_tasks_survive_an_install_and_an_uninstall() -> Outcome {
 }
 
 fn an_install_that_containerd_does_not_survive_is_rolled_back() -> Outcome {
-    let machine = Machine::start("2.2", CONFIG, &[(CONFIG, KIND), ("/etc/containerd/base.json", "{}")])?;
+    let machine = node_of_kind()?;
     let before = machine.tree("/etc")?;
     // containerd does not come while the handler is in its file.
     let script = "while grep -q runtimes.wisp /etc/containerd/config.toml; do sleep 0.1; done\n";
@@ -104,7 +105,7 @@ fn an_upgrade_replaces_programs_and_restarts_nothing() -> Outcome {
 }
 
 fn an_install_from_a_container_reaches_the_node() -> Outcome {
-    let machine = Machine::start("2.2", CONFIG, &[(CONFIG, KIND), ("/etc/containerd/base.json", "{}")])?;
+    let machine = node_of_kind()?;
     let root = format!("/proc/{}/root", machine.pid()?);
     let mut command = std::process::Command::new(site::binary("wisp")?);
     command.args(["install", "--root", &root, "--restart-command", RESTART]);
@@ -116,7 +117,7 @@ fn an_install_from_a_container_reaches_the_node() -> Outcome {
     let root = format!("/proc/{}/root", machine.pid()?);
     command.args(["install", "--uninstall", "--root", &root, "--restart-command", RESTART]);
     process::run(&mut command, machine::LIMIT)?.success()?;
-    ensure!(machine.file(CONFIG).as_deref() == Some(KIND));
+    ensure!(machine.file(CONFIG) == Some(kind::config()?));
     Ok(())
 }
 
@@ -157,19 +158,7 @@ fn the_installers_image_installs_and_outlives_the_restart() -> Outcome {
 fn an_uninstall_waits_for_pods() -> Outcome {
     let machine = Machine::start("2.4", CONFIG, &[(CONFIG, PLAIN)])?;
     machine.install(&[])?.success()?;
-    machine.import(&guests()?)?;
-    let arguments = [
-        "run",
-        "--detach",
-        "--runtime",
-        "io.containerd.wisp.v1",
-        "wisp.test/node:1",
-        "stays",
-        "/native",
-        "sleep",
-        "600",
-    ];
-    machine.ctr(&arguments)?.success()?;
+    run_for_long(&machine, "io.containerd.wisp.v1")?;
     let refused = machine.install(&["--uninstall"])?;
     ensure!(refused.code == 1 && refused.stderr.contains("drain the node first"), "{refused:?}");
     ensure!(

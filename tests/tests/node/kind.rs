@@ -1,59 +1,42 @@
-//! `kind-config.yaml`: its patch on a file of kind's form, as kind would merge it, under real containerds.
+//! `kind-config.yaml`: what kind's own code makes of it and of the file that its nodes have, under real containerds.
+
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
-use wisp_tests::machine::{CONFIG, Machine};
+use wisp_tests::machine::{CONFIG, LIMIT, Machine};
 use wisp_tests::suite::Case;
-use wisp_tests::{Outcome, cases, site};
-
-use crate::forms::KIND;
+use wisp_tests::{Outcome, cases, process, site};
 
 pub(crate) const CASES: &[Case] = cases![Once: kinds_patch_gives_its_containerd_the_handler];
 
-/// The first of `containerdConfigPatches`: an indented block of text.
-fn patch() -> Result<String> {
-    let text = std::fs::read_to_string(site::checkout().join("kind-config.yaml"))?;
-    let (_, rest) = text.split_once("containerdConfigPatches:\n  - |-\n").context("there is no patch")?;
-    let lines = rest.lines().take_while(|line| line.starts_with("    "));
-    Ok(lines.map(|line| format!("{}\n", &line[4..])).collect())
+/// What its handlers begin with on a node of kind, and what is enough of it for containerd to start.
+pub(crate) const BASE: (&str, &str) = (
+    "/etc/containerd/cri-base.json",
+    r#"{"ociVersion": "1.1.0", "root": {"path": "rootfs"}, "process": {"cwd": "/"}}"#,
+);
+
+/// The configuration that containerd has on a node of kind.
+pub(crate) fn config() -> Result<String> {
+    let path = site::kind("config.toml")?;
+    std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
 }
 
-/// kind merges a patch as RFC 7386 says.
-fn merge(target: &mut Value, patch: &Value) {
-    match (target, patch) {
-        (Value::Object(target), Value::Object(patch)) => {
-            for (key, value) in patch {
-                if value.is_null() {
-                    target.remove(key);
-                } else {
-                    merge(target.entry(key).or_insert_with(|| Value::Object(Default::default())), value);
-                }
-            }
-        }
-        (target, patch) => *target = patch.clone(),
-    }
-}
-
-fn merged() -> Result<String> {
-    let mut table: Value = serde_json::to_value(toml::from_str::<toml::Table>(KIND)?)?;
-    merge(&mut table, &serde_json::to_value(toml::from_str::<toml::Table>(&patch()?)?)?);
-    Ok(toml::to_string(&table)?)
+/// What it is once kind has created a cluster from this file.
+fn patched(cluster: &Path) -> Result<String> {
+    let mut command = Command::new(site::kind("bin/kind-patched")?);
+    process::run(command.arg(cluster).arg(site::kind("config.toml")?), LIMIT)?.success()
 }
 
 fn kinds_patch_gives_its_containerd_the_handler() -> Outcome {
-    let text = merged()?;
+    let text = patched(&site::checkout().join("kind-config.yaml"))?;
     for version in ["2.2", "2.4"] {
-        let base = ("/etc/containerd/base.json", "{}");
-        let machine = Machine::start(version, CONFIG, &[(CONFIG, &text), base])?;
+        let machine = Machine::start(version, CONFIG, &[(CONFIG, &text), BASE])?;
         let dump = machine.dump()?;
         ensure!(dump.contains("runtime_type = \"io.containerd.wisp.v1\""), "{dump}");
         ensure!(!dump.contains("sandboxer = \"shim\""), "not every containerd of kind bears it: {dump}");
         // What kind's own file says is still there.
-        for kept in [
-            "runtimes.test-handler]",
-            "base_runtime_spec = \"/etc/containerd/base.json\"",
-            "pause.test/pause:1",
-        ] {
+        for kept in ["runtimes.test-handler]", &format!("base_runtime_spec = \"{}\"", BASE.0), "/pause:3"] {
             ensure!(dump.contains(kept), "{kept} is lost: {dump}");
         }
         machine.install(&[])?.success()?;

@@ -4,7 +4,9 @@
 use anyhow::{Context, Result, ensure};
 use wisp_tests::machine::{self, CONFIG, Machine};
 use wisp_tests::suite::Case;
-use wisp_tests::{Outcome, cases};
+use wisp_tests::{Outcome, cases, site};
+
+use crate::kind;
 
 pub(crate) const CASES: &[Case] = cases![Once:
     a_node_of_kind_gets_and_loses_the_handler,
@@ -19,8 +21,8 @@ pub(crate) const CASES: &[Case] = cases![Once:
     a_file_that_imports_others_gets_and_loses_the_handler,
 ];
 
-pub(crate) const KIND: &str = include_str!("kind.toml");
-const BASE: &str = r#"{"ociVersion": "1.1.0", "root": {"path": "rootfs"}, "process": {"cwd": "/"}}"#;
+/// Where the program is that renders templates.
+const RENDERED: &str = "/var/k3s-rendered";
 
 /// What containerd knows the handler by.
 const HANDLER: &str = "runtime_type = \"io.containerd.wisp.v1\"";
@@ -32,12 +34,12 @@ struct Form<'a> {
     files: Vec<(&'a str, &'a str)>,
     changes: &'a str,
     /// What the service manager does before each start of containerd.
-    before_start: Option<&'static str>,
+    before_start: Option<String>,
 }
 
 impl<'a> Form<'a> {
     fn of(version: &'static str, text: &'a str) -> Self {
-        let files = vec![(CONFIG, text), ("/etc/containerd/base.json", BASE)];
+        let files = vec![(CONFIG, text), ("/etc/containerd/base.json", kind::BASE.1), kind::BASE];
         Self { version, main: CONFIG, files, changes: CONFIG, before_start: None }
     }
 
@@ -52,7 +54,8 @@ impl<'a> Form<'a> {
 
     fn go(&self) -> Outcome {
         let machine = Machine::new(self.version, self.main, &self.files)?;
-        if let Some(script) = self.before_start {
+        if let Some(script) = &self.before_start {
+            std::fs::copy(site::k3s()?, machine.root.join(RENDERED.trim_start_matches('/')))?;
             machine::before_next_start(&machine, script)?;
         }
         machine.boot()?;
@@ -91,8 +94,9 @@ fn files(machine: &Machine) -> Result<Vec<(std::path::PathBuf, Vec<u8>)>> {
 }
 
 fn a_node_of_kind_gets_and_loses_the_handler() -> Outcome {
-    Form::of("2.2", KIND).check()?;
-    Form::of("2.4", KIND).check()
+    let text = kind::config()?;
+    Form::of("2.2", &text).check()?;
+    Form::of("2.4", &text).check()
 }
 
 /// kubeadm's documentation has a node's file made by `containerd config default`, which imports a folder from 2.2 on.
@@ -124,55 +128,38 @@ fn a_node_of_gke_gets_and_loses_the_handler() -> Outcome {
     Form::of("2.2", include_str!("gke.toml")).check()
 }
 
-/// Makes the file of the template, or without one of the base, as k3s does at each of its starts.
-macro_rules! render {
-    ($folder:literal, $template:literal) => {
-        concat!(
-            "cd ",
-            $folder,
-            "\n",
-            "[ -e /run/base ] || cp config.toml /run/base\n",
-            "if [ -e ",
-            $template,
-            " ]; then\n",
-            "  sed -e '/{{ template \"base\" . }}/{r /run/base\nd}' ",
-            $template,
-            " >config.toml\n",
-            "else cp /run/base config.toml; fi\n",
-            "cd /\n"
-        )
-    };
+/// Has k3s' way of templates make the file at each start, of its template or where there is none of its base.
+fn render(folder: &str, template: &str) -> String {
+    format!(
+        "[ -e /run/base ] || cp {folder}/config.toml /run/base\n\
+         {RENDERED} /run/base {folder}/{template} >/run/rendered && cp /run/rendered {folder}/config.toml\n"
+    )
 }
 
 fn a_node_of_k3s_gets_and_loses_the_handler() -> Outcome {
     const FOLDER: &str = "/var/lib/rancher/k3s/agent/etc/containerd";
     let main = format!("{FOLDER}/config.toml");
-    let of = |version, text, changes| Form {
-        main: &main,
-        files: vec![(&main, text)],
-        changes,
-        ..Form::of(version, text)
+    let of = |version, text, template, changes: &str| {
+        let changes = format!("{FOLDER}/{changes}");
+        let files = vec![(&*main, text)];
+        let before_start = Some(render(FOLDER, template));
+        Form { main: &main, files, before_start, ..Form::of(version, text) }.changing(&changes).check()
     };
-    let script = render!("/var/lib/rancher/k3s/agent/etc/containerd", "config.toml.tmpl");
-    let template = format!("{FOLDER}/config.toml.tmpl");
-    Form { before_start: Some(script), ..of("1.7", include_str!("k3s-2.toml"), &template) }.check()?;
-    let drop_in = format!("{FOLDER}/config-v3.toml.d/wisp.toml");
-    of("2.2", include_str!("k3s-3.toml"), &drop_in).check()
+    of("1.7", include_str!("k3s-2.toml"), "config.toml.tmpl", "config.toml.tmpl")?;
+    of("2.2", include_str!("k3s-3.toml"), "config-v3.toml.tmpl", "config-v3.toml.d/wisp.toml")
 }
 
 fn a_node_of_rke2_gets_and_loses_the_handler() -> Outcome {
     const FOLDER: &str = "/var/lib/rancher/rke2/agent/etc/containerd";
     let (main, template) = (format!("{FOLDER}/config.toml"), format!("{FOLDER}/config-v3.toml.tmpl"));
     let text = include_str!("rke2-3.toml");
-    let script = render!("/var/lib/rancher/rke2/agent/etc/containerd", "config-v3.toml.tmpl");
-    let form =
-        Form { main: &main, files: vec![(&main, text)], before_start: Some(script), ..Form::of("2.4", text) };
-    form.changing(&template).check()?;
+    let of = |files| {
+        let before_start = Some(render(FOLDER, "config-v3.toml.tmpl"));
+        Form { main: &main, files, before_start, ..Form::of("2.4", text) }.changing(&template).check()
+    };
+    of(vec![(&main, text)])?;
     // A template that is there already is extended.
-    let own = "{{ template \"base\" . }}\n\n[debug]\n  level = \"info\"\n";
-    let files = vec![(main.as_str(), text), (template.as_str(), own)];
-    Form { main: &main, files, before_start: Some(script), changes: &template, ..Form::of("2.4", text) }
-        .check()
+    of(vec![(&main, text), (&template, include_str!("rke2-3.toml.tmpl"))])
 }
 
 fn a_node_of_debian_gets_and_loses_the_handler() -> Outcome {

@@ -1,0 +1,3 @@
+module wisp.dev/tests/bed/k3s
+
+go 1.26.0
