@@ -54,6 +54,7 @@ impl Scope {
 pub(crate) struct Authorizer {
     host: String,
     given: Option<Credential>,
+    stored: Credentials,
     known: Mutex<HashMap<Scope, HeaderValue>>,
 }
 
@@ -78,9 +79,9 @@ struct Token {
 }
 
 impl Authorizer {
-    /// For a host, with a login or with the one that the user's files have.
-    pub(crate) fn new(host: String, given: Option<Credential>) -> Self {
-        Self { host, given, known: Mutex::default() }
+    /// For a host, with a login or with the one that is stored for it.
+    pub(crate) fn new(host: String, given: Option<Credential>, stored: Credentials) -> Self {
+        Self { host, given, stored, known: Mutex::default() }
     }
 
     /// The `Authorization` that was good for a scope before.
@@ -124,7 +125,7 @@ impl Authorizer {
     fn credential(&self, scope: &Scope) -> Result<Option<Credential>, Error> {
         match &self.given {
             Some(given) => Ok(Some(given.clone())),
-            None => Credentials::of_user().find(&self.host, scope.repository.as_deref()),
+            None => self.stored.find(&self.host, scope.repository.as_deref()),
         }
     }
 
@@ -299,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_password_in_the_clear_goes_to_a_plain_registrys_own_kind_only() {
-        let authorizer = Authorizer::new("r".to_owned(), None);
+        let authorizer = Authorizer::new("r".to_owned(), None, Credentials::in_files(&[]));
         let realm = |realm: &str, registry: &str| authorizer.realm(realm, &Url::parse(registry).unwrap());
         assert!(realm("https://a.example/t", "https://r.example/v2").is_ok());
         assert!(realm("/token", "https://r.example/v2").is_ok());

@@ -1,6 +1,6 @@
 //! HTTP to one registry and to where it sends on: one exchange after the other, redirects followed with what they may know.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::IpAddr;
 
 use ureq::http::header::{CONTENT_LENGTH, HeaderMap, LOCATION, USER_AGENT};
@@ -93,7 +93,7 @@ impl Client {
         }
         let agent = if url.origin() == self.home.origin() { &self.own } else { &self.others };
         let body = match request.body {
-            Some(source) => SendBody::from_owned_reader((source.open)()?),
+            Some(source) => SendBody::from_owned_reader(Exact { inner: (source.open)()?, left: source.size }),
             None => SendBody::none(),
         };
         let wire = wire.body(body).map_err(|error| failed(error.into()))?;
@@ -105,6 +105,35 @@ impl Client {
             config = config.timeout_per_read(self.patience.commit);
         }
         agent.run(config.build()).map_err(failed)
+    }
+}
+
+/// A body of so many bytes. An early end has to be an error: ureq would wait for the rest for ever.
+struct Exact {
+    inner: Box<dyn Read>,
+    left: u64,
+}
+
+impl Read for Exact {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = (&mut self.inner).take(self.left).read(buffer).map_err(Unreadable)?;
+        if read == 0 && self.left > 0 && !buffer.is_empty() {
+            let reason = format!("it ended {} bytes early", self.left);
+            return Err(Unreadable(io::Error::new(io::ErrorKind::UnexpectedEof, reason)).into());
+        }
+        self.left -= read as u64;
+        Ok(read)
+    }
+}
+
+/// What is to be sent cannot be read, which is not the network's fault.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unreadable(io::Error);
+
+impl From<Unreadable> for io::Error {
+    fn from(error: Unreadable) -> Self {
+        Self::other(error)
     }
 }
 
@@ -181,9 +210,13 @@ fn failure(error: ureq::Error, url: &Url, what: &str) -> Error {
         }
         ureq::Error::Rustls(error) => tls_failure(&error, host, what),
         ureq::Error::Io(error) => {
-            match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(error) => tls_failure(error, host, what),
-                None => unreachable(error.to_string(), true),
+            let inner = error.get_ref();
+            if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                tls_failure(error, host, what)
+            } else if inner.is_some_and(|inner| inner.is::<Unreadable>()) {
+                Error::Source { what, source: error }
+            } else {
+                unreachable(error.to_string(), true)
             }
         }
         other => Error::Protocol { host, what, reason: crate::error::clean(&other.to_string()) },
@@ -199,7 +232,7 @@ fn tls_failure(error: &rustls::Error, host: String, what: String) -> Error {
 }
 
 /// Reads a small body whole, as far as it is not too long.
-pub(crate) fn read_bounded(response: &mut Response<Body>, limit: u64) -> Result<Vec<u8>, std::io::Error> {
+pub(crate) fn read_bounded(response: &mut Response<Body>, limit: u64) -> Result<Vec<u8>, io::Error> {
     let mut bytes = Vec::new();
     response.body_mut().as_reader().take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)

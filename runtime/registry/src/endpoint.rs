@@ -115,7 +115,11 @@ impl Endpoint {
             namespace: (!is_server).then(|| name.to_owned()),
             headers,
             client: Client::new(&address.base, &ca, skips, options.patience)?,
-            auth: Authorizer::new(login, options.credential.clone().filter(|_| is_server)),
+            auth: Authorizer::new(
+                login,
+                options.credential.clone().filter(|_| is_server),
+                options.credentials.clone(),
+            ),
             down: AtomicBool::new(false),
             address,
         })

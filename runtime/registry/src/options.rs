@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::credentials::Credential;
+use crate::credentials::{Credential, Credentials};
 
 /// How registries are spoken to. The default is what a node has: containerd's `certs.d`, TLS but on loopback.
 #[derive(Clone)]
@@ -18,7 +18,9 @@ pub struct Options {
     pub ca: Option<PathBuf>,
     /// A folder of `HOST/hosts.toml` files, as containerd reads them.
     pub certs_d: Option<PathBuf>,
-    /// The login to use, in place of the one that docker's and podman's files have.
+    /// Where logins are looked up; those of the user by default.
+    pub credentials: Credentials,
+    /// The login to use in place of those.
     pub credential: Option<Credential>,
     /// How long is waited, and how often tried.
     pub patience: Patience,
@@ -33,6 +35,7 @@ impl Default for Options {
             insecure_skip_verify: false,
             ca: None,
             certs_d: Some(PathBuf::from("/etc/containerd/certs.d")),
+            credentials: Credentials::of_user(),
             credential: None,
             patience: Patience::default(),
             watch: Arc::new(Silent),
