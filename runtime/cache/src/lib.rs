@@ -133,6 +133,15 @@ impl Cache {
         self.compile(&key, &copy)
     }
 
+    /// The facts of the program in `wasm` if its compiled code is here; nothing is compiled, checked or touched.
+    ///
+    /// # Errors
+    /// Those of reading the Wasm, and of seeing the compiler, which the code's name depends on.
+    pub fn known(&self, wasm: &mut File) -> io::Result<Option<Facts>> {
+        let key = Key::of(&key::digest(wasm)?, &self.compiler)?;
+        Ok(self.store.peek(&key))
+    }
+
     /// The compiled code of the program whose Wasm has the SHA-256 `digest`. The Wasm is opened, and checked against the
     /// digest, only where there is no code of it yet.
     ///
@@ -277,6 +286,23 @@ mod tests {
         bed.cache.store.put(&key, &mut compiled).unwrap();
         let got = bed.cache.named(&Digest([7; 32]), || Err(io::Error::other("it was opened"))).unwrap();
         assert_eq!(got.facts.code_bytes, 4);
+    }
+
+    #[test]
+    fn what_is_known_of_a_program_is_what_is_kept() {
+        let bed = Bed::new("1 MiB");
+        let mut wasm = bed.file(b"\0asm");
+        assert_eq!(bed.cache.known(&mut wasm).unwrap(), None);
+        let key = Key::of(&key::digest(&mut wasm).unwrap(), &bed.cache.compiler).unwrap();
+        let facts: Facts = serde_json::from_value(serde_json::json!({
+            "kind": "module", "profile": "fast", "wasmtime": "48", "imports": [], "exports": [], "memories": [],
+            "wasm_bytes": 4, "code_bytes": 4,
+        }))
+        .unwrap();
+        let mut code = in_memory("test").unwrap();
+        code.write_all(b"code").unwrap();
+        bed.cache.store.put(&key, &mut Compiled { code, facts: facts.clone() }).unwrap();
+        assert_eq!(bed.cache.known(&mut wasm).unwrap(), Some(facts));
     }
 
     #[test]

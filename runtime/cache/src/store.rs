@@ -66,6 +66,12 @@ impl Store {
         }
     }
 
+    /// The facts of an entry that is there; whether its code is whole is not asked.
+    pub(crate) fn peek(&self, key: &Key) -> Option<Facts> {
+        let note: Note = serde_json::from_slice(&fs::read(self.note_path(key)).ok()?).ok()?;
+        self.code_path(key).exists().then_some(note.facts)
+    }
+
     fn read(&self, key: &Key) -> Result<Option<Compiled>, Unfit> {
         let note = match fs::read(self.note_path(key)) {
             Ok(bytes) => bytes,

@@ -44,16 +44,14 @@ enum Command {
     },
     /// Say what a program is, what it asks for and what it offers
     #[command(
-        after_help = "Examples:\n  wisp inspect app.wasm\n  wisp inspect --json app.wasm | jq .imports"
+        after_help = "Examples:\n  wisp inspect app.wasm\n  wisp inspect --json app.wasm | jq '.imports[] | select(.given | not)'\n  \
+                      wisp inspect --wit - < app.wasm > app.wit\n\n\
+                      Exit codes: 1 where the file is no program"
     )]
-    Inspect {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-        /// A Wasm module or component
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-    },
+    Inspect(inspect::Args),
+    /// Write the WIT of the component on standard input (`wisp inspect` runs it)
+    #[command(hide = true)]
+    WitOfStdin,
     /// Put Wisp on this node: its programs, and containerd's handler for pods; or take all of it back
     #[command(
         after_help = "Examples:\n  wisp install\n  wisp install --uninstall\n  wisp install --root /proc/1/root --label-node --stay   (in a DaemonSet's pod)"
@@ -103,12 +101,8 @@ fn run(command: Command) -> Result<ExitCode> {
                 writeln!(out, "{}: {}, {size} compiled", file.display(), inspect::kind(facts.kind))?;
             }
         }
-        Command::Inspect { json, file } => {
-            let facts = program(&cache()?, &file)?.facts;
-            let text =
-                if json { serde_json::to_string_pretty(&facts)? + "\n" } else { inspect::text(&facts) };
-            out.write_all(text.as_bytes())?;
-        }
+        Command::Inspect(args) => return inspect::run(&args, &mut out),
+        Command::WitOfStdin => inspect::print_wit(&mut io::stdin().lock(), &mut out)?,
         Command::Install(args) => install::run(&args, &mut out)?,
         Command::Doctor(args) => {
             if !doctor::run(&args, &mut out)? {

@@ -4,9 +4,7 @@
 //! `wisp-runtime` runs it as a confined process, because what comes in is hostile: it needs no file, no network and no
 //! environment. It exits 0, or 1 with one sentence on stderr.
 
-mod facts;
 mod refuse;
-mod wit;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -34,11 +32,12 @@ fn run() -> Result<()> {
     let asked = profile(std::env::args().skip(1))?;
     let mut wasm = Vec::new();
     io::stdin().read_to_end(&mut wasm).context("the program could not be read from stdin")?;
-    refuse::unless_wasm(&wasm)?;
+    wisp_reader::unless_wasm(&wasm)?;
 
     // The features are the same in every profile; the profile itself may depend on what is found.
     let features = engine(Profile::Fast)?.get_wasm_features();
-    let mut facts = facts::find(&wasm, features).map_err(|error| refuse::invalid(&wasm, &error))?;
+    let mut facts =
+        wisp_reader::read(&wasm, features).map_err(|error| wisp_reader::invalid(&wasm, &error))?.facts;
     let profile = asked.unwrap_or_else(|| Profile::for_kind(facts.kind));
     let engine = engine(profile)?;
     let code = if facts.kind.is_module() {
@@ -48,6 +47,7 @@ fn run() -> Result<()> {
     };
     let code = code.map_err(|error| refuse::uncompilable(&wasm, features, &error))?;
 
+    facts.wasmtime = wisp_engine::WASMTIME.to_owned();
     facts.profile = profile.name().to_owned();
     facts.code_bytes = code.len() as u64;
     write_code(&code).context("the compiled code could not be written")?;
@@ -95,6 +95,11 @@ mod tests {
 
     fn parse(args: &[&str]) -> Result<Option<Profile>> {
         profile(args.iter().map(ToString::to_string))
+    }
+
+    #[test]
+    fn programs_are_read_with_the_features_that_they_are_compiled_with() {
+        assert_eq!(engine(Profile::Fast).unwrap().get_wasm_features(), wisp_reader::features());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! - [`plan`]: what `wisp-runtime` tells the guest process to run, and what the guest process reports back.
 //! - [`facts`]: what `wisp-compiler` found in a program; kept beside the compiled code.
+//! - [`given`]: what of a program's imports there is for it.
 //! - [`control`]: the requests that a running guest process answers on its socket.
 //! - [`counters`]: the page of figures that a guest process keeps and that others read without waking it.
 //! - [`artifact`]: which Wasm layers the image of a container has.
@@ -17,4 +18,5 @@ pub mod control;
 pub mod counters;
 pub mod digest;
 pub mod facts;
+pub mod given;
 pub mod plan;

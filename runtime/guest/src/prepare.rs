@@ -1,6 +1,5 @@
 //! From the plan to something that can run: everything that can fail before the guest's first instruction fails here.
 
-use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use tokio::sync::watch;
 use wasmtime::component::{Component, InstancePre};
 use wisp_contract::counters::Counters;
 use wisp_contract::facts::Kind;
+use wisp_contract::given;
 use wisp_contract::plan::{Entry, Plan};
 use wisp_engine::Engine;
 
@@ -105,13 +105,8 @@ impl Parts<'_> {
     pub(crate) fn link(&self, component: &Component) -> Result<InstancePre<Guest>> {
         let linker = host::linker(&self.engine, &self.plan.program.facts.imports)?;
         linker.instantiate_pre(component).map_err(|error| {
-            let given: BTreeSet<&str> =
-                ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/"]
-                    .into_iter()
-                    .chain(["wasi:random/", "wasi:sockets/"])
-                    .collect();
             let imports = &self.plan.program.facts.imports;
-            let missing = imports.iter().filter(|name| !given.iter().any(|given| name.starts_with(given)));
+            let missing = imports.iter().filter(|name| !given::to_components(name));
             not_given(&self.plan.program.path, missing.map(String::as_str), &anyhow::Error::from(error))
         })
     }
@@ -123,12 +118,12 @@ pub(crate) fn not_given<'a>(
     missing: impl Iterator<Item = &'a str>,
     error: &anyhow::Error,
 ) -> anyhow::Error {
-    const GIVEN: &str = "WASI 0.1 (modules), or WASI 0.2.0 to 0.2.12 and 0.3.0 with wasi:http (components)";
     let missing: Vec<_> = missing.collect();
     let what = if missing.is_empty() { format!("{error:#}") } else { missing.join(", ") };
     anyhow!(
-        "{program} imports what nobody gives it ({what}); {GIVEN} was expected: build it for those, or compose it with the \
-         component that it needs"
+        "{program} imports what nobody gives it ({what}); {} was expected: build it for those, or compose it with the \
+         component that it needs",
+        given::IN_WORDS
     )
 }
 

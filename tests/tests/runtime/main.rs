@@ -5,6 +5,7 @@ mod cache;
 mod commands;
 mod compile;
 mod exports;
+mod inspect;
 mod run;
 mod spec;
 mod unified;
@@ -16,6 +17,7 @@ fn main() {
         commands::CASES,
         compile::CASES,
         exports::CASES,
+        inspect::CASES,
         run::CASES,
         spec::CASES,
         unified::CASES,

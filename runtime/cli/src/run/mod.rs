@@ -6,7 +6,7 @@
 
 mod guest;
 mod options;
-mod source;
+pub(crate) mod source;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -31,6 +31,14 @@ pub(crate) enum Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Wisp(error)
+    }
+}
+
+impl From<Failure> for anyhow::Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Wisp(error) | Failure::NotRunnable(error) | Failure::NotFound(error) => error,
+        }
     }
 }
 

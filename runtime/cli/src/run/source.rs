@@ -13,7 +13,7 @@ const MAGIC: &[u8] = b"\0asm";
 const LONGEST_TEXT: u64 = 64 << 20;
 
 /// The Wasm of a file or, with `-`, of standard input. Text (`.wat`) is made binary; the content decides which it is.
-pub(super) fn open(name: &str) -> Result<File, Failure> {
+pub(crate) fn open(name: &str) -> Result<File, Failure> {
     let mut file = match name {
         "-" => spool(&mut io::stdin().lock()).context("standard input")?,
         name => File::open(name).map_err(|error| {

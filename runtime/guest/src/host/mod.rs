@@ -1,6 +1,8 @@
 //! What a guest gets from its host: WASI and HTTP, as the plan grants them.
 
 mod client;
+#[cfg(test)]
+mod given;
 mod preopens;
 
 use std::os::fd::BorrowedFd;

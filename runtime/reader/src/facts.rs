@@ -1,21 +1,52 @@
 //! What is found in a program: its kind, imports, exports and demands.
 
+use serde::Serialize;
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::{EntityType, Types, TypesRef};
 use wasmparser::{
-    BinaryReaderError, Encoding, Instance, MemoryType, Parser, Payload, ValidPayload, Validator, WasmFeatures,
+    BinaryReaderError, CompositeInnerType, Encoding, Instance, MemoryType, Parser, Payload, ValidPayload,
+    Validator, WasmFeatures,
 };
 use wisp_contract::facts::{Export, Facts, Kind, Memory};
 
-use crate::wit;
+use crate::signature;
 
 type Result<T> = std::result::Result<T, BinaryReaderError>;
+
+/// What is known of a program.
+#[derive(Debug)]
+pub struct Program {
+    /// What is kept beside its code. What only a compile tells (profile, Wasmtime's version, size of the code) is empty.
+    pub facts: Facts,
+    /// What it asks of its host; for a module with types.
+    pub imports: Vec<Import>,
+    /// The tables that one instance has.
+    pub tables: Vec<Table>,
+}
+
+/// One import.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Import {
+    /// `module::name` for a module, an interface's name for a component.
+    pub name: String,
+    /// Its type: a function's signature or what else it is; of a component's interfaces the WIT says more.
+    pub signature: Option<String>,
+}
+
+/// One table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Table {
+    /// Its elements at the start.
+    pub minimum: u64,
+    /// The elements that it declares it will never exceed.
+    pub maximum: Option<u64>,
+}
 
 /// Reads everything but function bodies, which the compiler validates when it gets to them.
 ///
 /// # Errors
 /// Where the program is not valid WebAssembly of these features.
-pub(crate) fn find(wasm: &[u8], features: WasmFeatures) -> Result<Facts> {
+pub fn read(wasm: &[u8], features: WasmFeatures) -> Result<Program> {
     let mut validator = Validator::new_with_features(features);
     let mut found = Found::default();
     for payload in Parser::new(0).parse_all(wasm) {
@@ -27,7 +58,7 @@ pub(crate) fn find(wasm: &[u8], features: WasmFeatures) -> Result<Facts> {
             found.types = Some(types);
         }
     }
-    Ok(found.into_facts(wasm.len() as u64))
+    Ok(found.into_program(wasm.len() as u64))
 }
 
 #[derive(Default)]
@@ -36,10 +67,10 @@ struct Found {
     depth: u32,
     is_component: bool,
     /// Names of the outermost component's imports and exports, in their order.
-    imports: Vec<String>,
+    imports: Vec<Import>,
     exports: Vec<String>,
     memories: Vec<Memory>,
-    table_elements: u64,
+    tables: Vec<Table>,
     core_instances: u32,
     /// The types of what ended last: in the end, of the whole program.
     types: Option<Types>,
@@ -61,7 +92,8 @@ impl Found {
             }
             Payload::TableSection(tables) => {
                 for table in tables.clone() {
-                    self.table_elements = self.table_elements.max(table?.ty.initial);
+                    let ty = table?.ty;
+                    self.tables.push(Table { minimum: ty.initial, maximum: ty.maximum });
                 }
             }
             Payload::InstanceSection(instances) => {
@@ -71,7 +103,7 @@ impl Found {
             }
             Payload::ComponentImportSection(imports) if self.depth == 1 => {
                 for import in imports.clone() {
-                    self.imports.push(import?.name.name.to_owned());
+                    self.imports.push(Import { name: import?.name.name.to_owned(), signature: None });
                 }
             }
             Payload::ComponentExportSection(exports) if self.depth == 1 => {
@@ -90,28 +122,33 @@ impl Found {
         if self.depth == 0 && !self.is_component {
             self.core_instances = 1;
             let imports = types.core_imports().into_iter().flatten();
-            self.imports = imports.map(|(module, name, _)| format!("{module}::{name}")).collect();
+            let import = |(module, name, ty)| Import {
+                name: format!("{module}::{name}"),
+                signature: Some(core_type(types, &ty)),
+            };
+            self.imports = imports.map(import).collect();
         }
     }
 
-    fn into_facts(self, wasm_bytes: u64) -> Facts {
+    fn into_program(self, wasm_bytes: u64) -> Program {
         let exports = match &self.types {
             Some(types) if self.is_component => component_exports(types.as_ref(), &self.exports),
             Some(types) => module_exports(types.as_ref()),
             None => Vec::new(),
         };
-        Facts {
+        let facts = Facts {
             kind: if self.is_component { component_kind(&self.exports) } else { module_kind(&exports) },
             profile: String::new(),
-            wasmtime: wisp_engine::WASMTIME.to_owned(),
-            imports: self.imports,
+            wasmtime: String::new(),
+            imports: self.imports.iter().map(|import| import.name.clone()).collect(),
             exports,
             memories: self.memories,
-            table_elements: self.table_elements,
+            table_elements: self.tables.iter().map(|table| table.minimum).max().unwrap_or_default(),
             core_instances: self.core_instances,
             wasm_bytes,
             code_bytes: 0,
-        }
+        };
+        Program { facts, imports: self.imports, tables: self.tables }
     }
 }
 
@@ -122,19 +159,33 @@ fn sizes(memory: MemoryType) -> Memory {
 }
 
 fn module_exports(types: TypesRef<'_>) -> Vec<Export> {
-    let signature = |ty| match ty {
-        EntityType::Func(id) | EntityType::FuncExact(id) => match &types.get(id)?.composite_type.inner {
-            wasmparser::CompositeInnerType::Func(func) => Some(wit::core_func(func)),
-            _ => None,
-        },
-        _ => None,
-    };
     let exports = types.core_exports().into_iter().flatten();
-    exports.map(|(name, ty)| Export { name: name.to_owned(), signature: signature(ty) }).collect()
+    exports.map(|(name, ty)| Export { name: name.to_owned(), signature: core_func(&types, &ty) }).collect()
+}
+
+/// The signature of what is a function.
+fn core_func(types: &TypesRef<'_>, ty: &EntityType) -> Option<String> {
+    let (EntityType::Func(id) | EntityType::FuncExact(id)) = ty else { return None };
+    match &types.get(*id)?.composite_type.inner {
+        CompositeInnerType::Func(func) => Some(signature::core_func(func)),
+        _ => None,
+    }
+}
+
+/// A type in words.
+fn core_type(types: &TypesRef<'_>, ty: &EntityType) -> String {
+    let plain = match ty {
+        EntityType::Func(_) | EntityType::FuncExact(_) => "func",
+        EntityType::Table(_) => "table",
+        EntityType::Memory(_) => "memory",
+        EntityType::Global(_) => "global",
+        EntityType::Tag(_) => "tag",
+    };
+    core_func(types, ty).unwrap_or_else(|| plain.to_owned())
 }
 
 fn component_exports(types: TypesRef<'_>, names: &[String]) -> Vec<Export> {
-    let signature = |id| types.get(id).map(|func| wit::component_func(types, func));
+    let signature = |id| types.get(id).map(|func| signature::component_func(types, func));
     let mut exports = Vec::new();
     for name in names {
         match types.component_item_for_export(name).map(|item| item.ty) {
@@ -198,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_module_without_anything_is_a_library() {
-        let facts = find(b"\0asm\x01\0\0\0", WasmFeatures::default()).unwrap();
+        let facts = read(b"\0asm\x01\0\0\0", crate::features()).unwrap().facts;
         assert_eq!((facts.kind, facts.core_instances, facts.wasm_bytes), (Kind::ModuleLibrary, 1, 8));
     }
 }

@@ -1,0 +1,70 @@
+//! `wisp inspect`: what a program is, what it asks for and what it offers.
+//!
+//! Nothing is compiled and nothing runs: the program's bytes are read ([`report`]), its interfaces as WIT by another process
+//! ([`wit`]), and the cache is only asked.
+
+mod report;
+mod text;
+mod wit;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::run::source;
+
+pub(crate) use text::kind;
+pub(crate) use wit::print as print_wit;
+
+/// The largest program that is read, in bytes: more than any compiler here could hold.
+const LARGEST: u64 = 1 << 30;
+
+/// The command line.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print JSON (its fields are in docs/cli.md)
+    #[arg(long)]
+    json: bool,
+    /// Print the component's interfaces as WIT, and nothing else
+    #[arg(long, conflicts_with = "json")]
+    wit: bool,
+    /// A Wasm module or component, binary or text; `-` reads it from standard input
+    #[arg(value_name = "FILE")]
+    file: String,
+}
+
+/// Prints what is known of a program.
+///
+/// # Errors
+/// One sentence where the file is no program; the output's own errors.
+pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<ExitCode> {
+    let mut file = source::open(&args.file)?;
+    let wasm = bytes(&file).with_context(|| args.file.clone())?;
+    if args.wit {
+        wisp_reader::unless_wasm(&wasm)?;
+        let wit = wit::of(&wasm).with_context(|| args.file.clone())?;
+        out.write_all(wit.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let report = report::Report::of(&wasm, &mut file).with_context(|| args.file.clone())?;
+    let text = if args.json {
+        serde_json::to_string_pretty(&report)? + "\n"
+    } else {
+        text::text(&report, &args.file)
+    };
+    out.write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bytes(file: &File) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    ensure!(
+        bytes.len() as u64 <= LARGEST,
+        "it is larger than {}; a program that can be compiled was expected",
+        bytesize::ByteSize::b(LARGEST)
+    );
+    Ok(bytes)
+}
