@@ -4,6 +4,7 @@ mod doctor;
 mod image;
 mod inspect;
 mod install;
+mod login;
 mod node;
 mod run;
 
@@ -62,6 +63,14 @@ enum Command {
         after_help = "Examples:\n  wisp doctor\n  wisp doctor --json | jq '.findings[] | select(.state != \"ok\")'"
     )]
     Doctor(doctor::Args),
+    /// Log in to a registry; the login is kept where docker keeps it
+    #[command(
+        after_help = "Examples:\n  wisp login registry.example\n  pass show registry | wisp login -u ada --password-stdin registry.example"
+    )]
+    Login(login::LoginArgs),
+    /// Forget the login to a registry
+    #[command(after_help = "Example:\n  wisp logout registry.example")]
+    Logout(login::LogoutArgs),
     /// Write the container image of the installer (`make installer-image`)
     #[command(hide = true)]
     InstallerImage {
@@ -109,6 +118,8 @@ fn run(command: Command) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Command::Login(args) => login::login(args, &mut out)?,
+        Command::Logout(args) => login::logout(&args, &mut out)?,
         Command::InstallerImage { name, root, archive } => image::write(&name, &root, &archive)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -171,12 +171,12 @@ pub enum Error {
         /// What was found, and what was expected.
         reason: String,
     },
-    /// Stored credentials cannot be had.
-    #[error("the login for {host} cannot be read: {reason}")]
+    /// A login cannot be had from where it is kept, or not be kept there.
+    #[error("the login to {host}: {reason}")]
     Credentials {
         /// The registry's host.
         host: String,
-        /// Of which file or helper, and why.
+        /// Which file or helper, and why.
         reason: String,
     },
     /// A file that says how to reach registries is not one.

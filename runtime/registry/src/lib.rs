@@ -20,7 +20,7 @@ mod retry;
 mod tls;
 mod verify;
 
-pub use credentials::{Credential, Credentials};
+pub use credentials::{Credential, Credentials, Kept};
 pub use error::Error;
 pub use options::{Options, Patience, Silent, Watch};
 pub use pull::{MAX_MANIFEST, Manifest};

@@ -104,7 +104,7 @@ fn decode(auth: &str) -> Option<Credential> {
 }
 
 /// A key as it would be without the scheme and the path of docker's first protocol.
-fn normal(key: &str) -> &str {
+pub(super) fn normal(key: &str) -> &str {
     let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let key = key.trim_end_matches('/');
     key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key)

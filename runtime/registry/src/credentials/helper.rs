@@ -44,6 +44,28 @@ pub(super) fn get(helper: &str, server: &str) -> Result<Option<Credential>, Stri
     }))
 }
 
+/// Has a helper keep a login.
+pub(super) fn store(helper: &str, server: &str, user: &str, password: &str) -> Result<(), String> {
+    let kept = serde_json::json!({"ServerURL": server, "Username": user, "Secret": password});
+    tell(helper, "store", &kept.to_string())
+}
+
+/// Has a helper forget a login; false where it has none.
+pub(super) fn erase(helper: &str, server: &str) -> Result<bool, String> {
+    let there = get(helper, server)?.is_some();
+    if there {
+        tell(helper, "erase", server)?;
+    }
+    Ok(there)
+}
+
+fn tell(helper: &str, verb: &str, input: &str) -> Result<(), String> {
+    let program = format!("docker-credential-{helper}");
+    let (success, answer) = ask(&program, verb, input, PATIENCE)?;
+    let said = clean(&String::from_utf8_lossy(&answer));
+    if success { Ok(()) } else { Err(format!("{program} {verb} failed: {said}")) }
+}
+
 /// Runs a helper; true where it succeeded, and what it wrote.
 fn ask(program: &str, verb: &str, input: &str, patience: Duration) -> Result<(bool, Vec<u8>), String> {
     let mut command = Command::new(program);

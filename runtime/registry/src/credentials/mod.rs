@@ -2,6 +2,7 @@
 
 mod file;
 mod helper;
+mod store;
 
 use std::env;
 use std::fmt;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 use file::Config;
+pub use store::Kept;
 
 /// A way to log in. Its debug form does not tell the secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,6 +66,27 @@ impl Credentials {
         Self { files: files.iter().map(|path| path.to_path_buf()).collect() }
     }
 
+    /// Keeps the login to a registry where docker would: with the helper that its file names, else in the file.
+    ///
+    /// # Errors
+    /// Where there is no such place, it is not what it should be, or cannot be written.
+    pub fn keep(&self, host: &str, user: &str, password: &str) -> Result<Kept, Error> {
+        self.first(host).and_then(|path| store::keep(path, host, user, password).map_err(wrong(host)))
+    }
+
+    /// Forgets what [`Credentials::keep`] kept; nothing where there was nothing.
+    ///
+    /// # Errors
+    /// As those of [`Credentials::keep`].
+    pub fn forget(&self, host: &str) -> Result<Option<Kept>, Error> {
+        self.first(host).and_then(|path| store::forget(path, host).map_err(wrong(host)))
+    }
+
+    fn first(&self, host: &str) -> Result<&Path, Error> {
+        let first = self.files.first().map(PathBuf::as_path);
+        first.ok_or_else(|| wrong(host)("there is no place for it: set HOME or DOCKER_CONFIG".to_owned()))
+    }
+
     /// The login for a repository of a registry, or for the registry: the most special one of the first file that has one.
     ///
     /// # Errors
@@ -71,9 +94,8 @@ impl Credentials {
     pub fn find(&self, host: &str, repository: Option<&str>) -> Result<Option<Credential>, Error> {
         let keys = keys(host, repository);
         for path in &self.files {
-            let wrong = |reason: String| Error::Credentials { host: host.to_owned(), reason };
-            let Some(config) = Config::read(path).map_err(wrong)? else { continue };
-            if let Some(found) = look_up(&config, host, &keys, path).map_err(wrong)? {
+            let Some(config) = Config::read(path).map_err(wrong(host))? else { continue };
+            if let Some(found) = look_up(&config, host, &keys, path).map_err(wrong(host))? {
                 return Ok(Some(found));
             }
         }
@@ -81,9 +103,13 @@ impl Credentials {
     }
 }
 
+fn wrong(host: &str) -> impl Fn(String) -> Error {
+    move |reason| Error::Credentials { host: host.to_owned(), reason }
+}
+
 /// As docker looks: a helper for the host, what the file has, the helper for all.
 fn look_up(config: &Config, host: &str, keys: &[String], path: &Path) -> Result<Option<Credential>, String> {
-    let server = helper_key(host);
+    let server = server_key(host);
     if let Some(helper) = config.helper_for(keys) {
         return helper::get(helper, server);
     }
@@ -102,8 +128,8 @@ fn look_up(config: &Config, host: &str, keys: &[String], path: &Path) -> Result<
 const HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// What helpers know a host by.
-fn helper_key(host: &str) -> &str {
+/// What docker and its helpers keep a host under.
+fn server_key(host: &str) -> &str {
     if HUB.contains(&host) { HUB_KEY } else { host }
 }
 
