@@ -10,7 +10,7 @@
 //! - [`net`]: clients and servers inside a space.
 //! - [`leaks`]: what is left on the machine.
 //! - [`memo`]: what is made once; [`process`]: children with a bound.
-//! - [`suite`]: from a table of cases to a test binary.
+//! - [`suite`]: from a table of cases to a test binary; `finish`: what all of them do around their cases.
 
 pub mod artifact;
 pub mod bed;
@@ -19,6 +19,7 @@ pub mod client;
 pub mod cri;
 mod ended;
 pub mod events;
+mod finish;
 pub mod image;
 pub mod kube;
 pub mod leaks;

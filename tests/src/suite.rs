@@ -1,14 +1,14 @@
 //! From a table of cases to a test binary that leaves the machine as it was, however it ends.
 
 use std::sync::{Arc, Mutex};
-use std::{fs, process, thread};
+use std::{fs, thread};
 
 use anyhow::Result;
-use libtest_mimic::{Arguments, Failed, Trial};
-use nix::sys::signal::{SigSet, Signal};
+use libtest_mimic::{Arguments, Trial};
 
 use crate::bed::{self, Bed, lock};
 use crate::cri::node::{Node, Variant};
+use crate::finish::{self, judged, leak_trial};
 use crate::leaks::{self, Inventory};
 use crate::{Outcome, site};
 
@@ -49,14 +49,10 @@ pub fn main(tables: &[&[Case]]) -> ! {
     if arguments.list {
         libtest_mimic::run(&arguments, trials).exit();
     }
-    let failed = swept(|| {
-        let conclusion = libtest_mimic::run(&arguments, trials);
-        let after = Arguments { test_threads: Some(1), ..Arguments::default() };
-        conclusion.has_failed() | libtest_mimic::run(&after, leak_trials()).has_failed()
-    });
+    let failed = swept(|| finish::run(&arguments, trials, leak_trials));
     match failed {
-        Ok(failed) => process::exit(if failed { 101 } else { 0 }),
-        Err(error) => fail(&error.to_string()),
+        Ok(failed) => finish::exit(failed),
+        Err(error) => finish::fail(&error.to_string()),
     }
 }
 
@@ -67,47 +63,40 @@ pub fn main(tables: &[&[Case]]) -> ! {
 pub fn swept<T>(job: impl FnOnce() -> T) -> Result<T> {
     site::require_root()?;
     leaks::sweep_dead_runs();
-    end_on_signals();
+    finish::end_on_signals(end);
     let done = job();
     end();
     Ok(done)
 }
 
-#[allow(clippy::print_stderr)] // it is what the person at the terminal is to read
-fn fail(message: &str) -> ! {
-    eprintln!("{message}");
-    process::exit(1);
-}
-
 fn trials(case: Case) -> Vec<Trial> {
-    let failed = |outcome: Result<()>| outcome.map_err(|error| Failed::from(format!("{error:#}")));
     let named = |version: &str, name: &str| format!("{version}/{name}");
     match case {
-        Case::Once(name, run) => vec![Trial::test(name, move || failed(with_own_beds(run)))],
+        Case::Once(name, run) => vec![Trial::test(name, move || judged(with_own_beds(run)))],
         Case::Own(name, run) => site::VERSIONS
             .iter()
-            .map(|&version| Trial::test(named(version, name), move || failed(with_own_beds(|| run(version)))))
+            .map(|&version| Trial::test(named(version, name), move || judged(with_own_beds(|| run(version)))))
             .collect(),
         Case::Pods(name, run) => trials(Case::PodsWhere(name, |_| true, run)),
         Case::PodsWhere(name, can, run) => Variant::all()
             .into_iter()
             .filter(|&variant| can(variant))
             .map(|variant| {
-                let run = move || failed(shared_node(variant).and_then(|node| run(&node)));
+                let run = move || judged(shared_node(variant).and_then(|node| run(&node)));
                 Trial::test(named(&variant.name(), name), run)
             })
             .collect(),
         Case::OwnPods(name, run) => Variant::all()
             .into_iter()
             .map(|variant| {
-                let run = move || failed(with_own_beds(|| run(variant)));
+                let run = move || judged(with_own_beds(|| run(variant)));
                 Trial::test(named(&variant.name(), name), run)
             })
             .collect(),
         Case::Shared(name, run) => site::VERSIONS
             .iter()
             .map(|&version| {
-                Trial::test(named(version, name), move || failed(shared(version).and_then(|bed| run(&bed))))
+                Trial::test(named(version, name), move || judged(shared(version).and_then(|bed| run(&bed))))
             })
             .collect(),
     }
@@ -156,12 +145,7 @@ fn look_before(bed: &Arc<Bed>, prepare: impl FnOnce() -> Result<()>) -> Result<(
 
 fn leak_trials() -> Vec<Trial> {
     let beds = std::mem::take(&mut *lock(&BEFORE)).into_iter();
-    beds.map(|(bed, before)| {
-        Trial::test(format!("{}/nothing_is_left_behind", bed.version), move || {
-            Inventory::nothing_new(&bed, &before).map_err(|error| Failed::from(format!("{error:#}")))
-        })
-    })
-    .collect()
+    beds.map(|(bed, before)| leak_trial(bed.version, move || Inventory::nothing_new(&bed, &before))).collect()
 }
 
 /// Ends all beds and removes the run's folder.
@@ -170,18 +154,4 @@ fn end() {
     if let Ok(folder) = site::run_folder() {
         let _ = fs::remove_dir_all(folder);
     }
-}
-
-/// A person's Ctrl-C, or a CI's time-out, cleans up too.
-fn end_on_signals() {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    if signals.thread_block().is_err() {
-        return;
-    }
-    thread::spawn(move || {
-        if let Ok(signal) = signals.wait() {
-            end();
-            process::exit(128 + signal as i32);
-        }
-    });
 }

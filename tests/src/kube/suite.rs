@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
-use std::{env, fs, process, thread};
+use std::{env, fs};
 
 use anyhow::{Result, ensure};
-use libtest_mimic::{Arguments, Failed, Trial};
-use nix::sys::signal::{SigSet, Signal};
+use libtest_mimic::{Arguments, Trial};
 
 use crate::bed::lock;
+use crate::finish::{self, judged, leak_trial};
 use crate::kube::eventually;
 use crate::kube::node::Node;
 use crate::kube::scene::Scene;
@@ -121,25 +121,18 @@ pub fn main(tables: &[&[Case]]) -> ! {
     }
     if world::foreign().is_none() {
         if let Err(error) = site::require_root() {
-            fail(&error.to_string());
+            finish::fail(&error.to_string());
         }
         leaks::sweep_dead_runs();
     }
-    end_on_signals();
+    finish::end_on_signals(end);
 
     // Those that want a node alone come last, and then wait for each other.
-    let conclusion = libtest_mimic::run(&arguments, trials(together.into_iter().chain(alone).collect()));
-    let after = Arguments { test_threads: Some(1), ..Arguments::default() };
-    let leftovers = libtest_mimic::run(&after, leak_trials());
+    let cases = trials(together.into_iter().chain(alone).collect());
+    let failed = finish::run(&arguments, cases, leak_trials);
     print_slowest();
     end();
-    process::exit(if conclusion.has_failed() || leftovers.has_failed() { 101 } else { 0 });
-}
-
-#[allow(clippy::print_stderr)] // it is what the person at the terminal is to read
-fn fail(message: &str) -> ! {
-    eprintln!("{message}");
-    process::exit(1);
+    finish::exit(failed)
 }
 
 /// The nodes that `NODES` names; both without it.
@@ -149,15 +142,14 @@ fn wanted(place: Place) -> bool {
 }
 
 fn trials(case: Case) -> Vec<Trial> {
-    let failed = |outcome: Result<()>| outcome.map_err(|error| Failed::from(format!("{error:#}")));
     if world::foreign().is_some() {
-        let trial = Trial::test(format!("own/{}", case.name), move || failed(run(case, Place::Own)));
+        let trial = Trial::test(format!("own/{}", case.name), move || judged(run(case, Place::Own)));
         // Shown as ignored and not counted as passed: nothing but pods can be had from a cluster of one's own.
         return vec![trial.with_ignored_flag(case.kind != Kind::Pods)];
     }
     let places = case.places.iter().copied().filter(|&place| wanted(place));
     let trial = |place: Place| {
-        Trial::test(format!("{}/{}", place.name(), case.name), move || failed(run(case, place)))
+        Trial::test(format!("{}/{}", place.name(), case.name), move || judged(run(case, place)))
             .with_ignored_flag(case.kind == Kind::Figures)
     };
     places.map(trial).collect()
@@ -243,12 +235,7 @@ fn within_namespace(
 
 fn leak_trials() -> Vec<Trial> {
     let before = std::mem::take(&mut *lock(&BEFORE));
-    let trial = |(name, before): (&'static str, BTreeSet<String>)| {
-        Trial::test(format!("{name}/nothing_is_left_behind"), move || {
-            nothing_new(name, &before).map_err(|error| Failed::from(format!("{error:#}")))
-        })
-    };
-    before.into_iter().map(trial).collect()
+    before.into_iter().map(|(name, before)| leak_trial(name, move || nothing_new(name, &before))).collect()
 }
 
 fn nothing_new(name: &str, before: &BTreeSet<String>) -> Result<()> {
@@ -260,7 +247,7 @@ fn nothing_new(name: &str, before: &BTreeSet<String>) -> Result<()> {
     })?;
     let node = world.node(name)?;
     let mut new = Vec::new();
-    // kubelet tidies up some time after the API server has forgotten a pod.
+    // kubelet removes containers once a minute, which no configuration changes.
     let gone = eventually("nothing is left", || {
         new = node.inventory()?.difference(before).cloned().collect();
         Ok(new.is_empty().then_some(()))
@@ -275,18 +262,4 @@ fn end() {
     if let Ok(folder) = site::run_folder() {
         let _ = fs::remove_dir_all(folder);
     }
-}
-
-/// A person's Ctrl-C, or a CI's time-out, cleans up too.
-fn end_on_signals() {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    if signals.thread_block().is_err() {
-        return;
-    }
-    thread::spawn(move || {
-        if let Ok(signal) = signals.wait() {
-            end();
-            process::exit(128 + signal as i32);
-        }
-    });
 }
