@@ -20,6 +20,8 @@ use crate::{leaks, process, site};
 
 /// The address of the control plane, of the registry and of the node on this machine, in the cluster's own network.
 pub const ADDRESS: &str = "192.168.77.1";
+/// The same in IPv6, which the node on this machine and its pods have too.
+pub(crate) const ADDRESS6: &str = "fd77::1";
 /// The cluster's end of the wire to the other node.
 pub(crate) const WIRE: &str = "tap0";
 
@@ -100,11 +102,12 @@ impl Cluster {
     }
 
     fn make_network(&self) -> Result<()> {
-        let address = format!("{ADDRESS}/24");
+        let (address, address6) = (format!("{ADDRESS}/24"), format!("{ADDRESS6}/64"));
         // kubelet wants a default route: it leads to a bridge with nothing behind it.
         for args in [
             &["tuntap", "add", WIRE, "mode", "tap"] as &[&str],
             &["address", "add", &address, "dev", WIRE],
+            &["address", "add", &address6, "dev", WIRE, "nodad"],
             &["link", "set", WIRE, "up"],
             &["link", "add", "nowhere", "type", "bridge"],
             &["link", "set", "nowhere", "up"],
@@ -112,7 +115,10 @@ impl Cluster {
         ] {
             self.ip(args)?;
         }
-        self.space.inside(|| Ok(fs::write("/proc/sys/net/ipv4/ip_forward", "1")?))
+        self.space.inside(|| {
+            fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+            Ok(fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1")?)
+        })
     }
 
     /// Runs `ip` in its network.

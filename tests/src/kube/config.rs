@@ -8,8 +8,8 @@ use crate::kube::cluster::ADDRESS;
 pub const PAUSE: &str = "registry.test/pause:1";
 /// The token of the one user, who may do anything.
 pub(crate) const TOKEN: &str = "token-of-the-tests";
-/// Where a cluster's Services are.
-pub(crate) const SERVICES: &str = "10.96.0.0/16";
+/// Where a cluster's Services are, in both families.
+pub(crate) const SERVICES: &str = "10.96.0.0/16,fd96::/112";
 /// Where containerd listens, on every node.
 pub(crate) const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
@@ -18,10 +18,10 @@ pub(crate) const CONTAINERD: &str = "/run/containerd/containerd.sock";
 pub(crate) struct Shape {
     /// The name of the node.
     pub(crate) name: &'static str,
-    /// Its address.
-    pub(crate) address: &'static str,
-    /// The network of its pods.
-    pub(crate) pods: &'static str,
+    /// Its addresses.
+    pub(crate) addresses: &'static [&'static str],
+    /// The networks of its pods, one in each family.
+    pub(crate) pods: &'static [&'static str],
     /// Whether systemd makes its control groups.
     pub(crate) systemd: bool,
     /// Whether its root may lower scores for the OOM killer.
@@ -71,17 +71,16 @@ pub(crate) fn hosts(url: &str) -> String {
 
 /// The network of a node's pods.
 pub(crate) fn network(shape: Shape) -> Value {
+    let ranges: Vec<_> = shape.pods.iter().map(|pods| json!([{"subnet": pods}])).collect();
+    let everywhere = |pods: &&str| if pods.contains(':') { "::/0" } else { "0.0.0.0/0" };
+    let routes: Vec<_> = shape.pods.iter().map(|pods| json!({"dst": everywhere(pods)})).collect();
     json!({
         "cniVersion": "1.0.0",
         "name": "pods",
         "plugins": [
             {
                 "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true,
-                "ipam": {
-                    "type": "host-local",
-                    "ranges": [[{"subnet": shape.pods}]],
-                    "routes": [{"dst": "0.0.0.0/0"}],
-                },
+                "ipam": {"type": "host-local", "ranges": ranges, "routes": routes},
             },
             {"type": "portmap", "capabilities": {"portMappings": true}, "backend": "nftables"},
         ],
@@ -136,7 +135,7 @@ pub(crate) fn proxy(shape: Shape, kubeconfig: &str) -> Value {
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": kubeconfig},
         "mode": "nftables",
-        "clusterCIDR": shape.pods,
+        "clusterCIDR": shape.pods.join(","),
         "hostnameOverride": shape.name,
         "oomScoreAdj": 0,
         // Of the whole machine, and so not the tests' to set.

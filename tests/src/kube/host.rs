@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::kube::PATIENCE;
-use crate::kube::cluster::{ADDRESS, Cluster};
+use crate::kube::cluster::{ADDRESS, ADDRESS6, Cluster};
 use crate::kube::config::{CONTAINERD, Shape};
 use crate::kube::eventually;
 use crate::kube::node::{self, Node, Service};
@@ -18,8 +18,13 @@ use crate::leaks;
 use crate::process::{self, Finished};
 
 /// What is particular to it. What a test's root may lack on this machine: it may not lower scores for the OOM killer.
-const SHAPE: Shape =
-    Shape { name: "host", address: ADDRESS, pods: "10.88.0.0/22", systemd: false, lowers_scores: false };
+const SHAPE: Shape = Shape {
+    name: "host",
+    addresses: &[ADDRESS, ADDRESS6],
+    pods: &["10.88.0.0/22", "fd88::/64"],
+    systemd: false,
+    lowers_scores: false,
+};
 
 /// The node.
 #[derive(Debug)]
@@ -78,7 +83,7 @@ impl Host {
         let mut kubelet = self.command("kubelet");
         kubelet.arg("--config").arg(self.folder.join("kubelet.yaml"));
         kubelet.arg("--kubeconfig").arg(self.folder.join("kubeconfig"));
-        kubelet.args(["--node-ip", SHAPE.address, "--hostname-override", SHAPE.name, "-v=2"]);
+        kubelet.args(["--node-ip", &SHAPE.addresses.join(","), "--hostname-override", SHAPE.name, "-v=2"]);
         self.cluster.servers.start("kubelet", kubelet)
     }
 }

@@ -18,8 +18,10 @@ use crate::process::{self, Finished};
 use crate::site;
 
 /// What is particular to it.
+const ADDRESS: &str = "192.168.77.2";
+const PODS: &str = "10.88.4.0/22";
 const SHAPE: Shape =
-    Shape { name: "uml", address: "192.168.77.2", pods: "10.88.4.0/22", systemd: true, lowers_scores: true };
+    Shape { name: "uml", addresses: &[ADDRESS], pods: &[PODS], systemd: true, lowers_scores: true };
 
 /// Where it sees the folder that it shares with this machine, and where its programs are.
 const SHARED: &str = "/host";
@@ -73,7 +75,7 @@ impl Uml {
         let node = Self { cluster, folder };
         node.boot()?;
         node.shell(JOIN)?.success().context("starting the services of node uml")?;
-        node.cluster.ip(&["route", "replace", SHAPE.pods, "via", SHAPE.address])?;
+        node.cluster.ip(&["route", "replace", PODS, "via", ADDRESS])?;
         node.cluster.until_node_ready(SHAPE.name)?;
         Ok(node)
     }
@@ -121,7 +123,7 @@ impl Node for Uml {
             ssh.args(["-o", option]);
         }
         let script = format!("export PATH={PROGRAMS}/bin:$PATH; {script}");
-        process::run(ssh.arg(format!("root@{}", SHAPE.address)).arg(script), PATIENCE)
+        process::run(ssh.arg(format!("root@{ADDRESS}")).arg(script), PATIENCE)
     }
 
     fn control_groups(&self) -> String {

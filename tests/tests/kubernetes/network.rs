@@ -1,7 +1,9 @@
 //! Services, ports and names.
 
-use anyhow::{Context, ensure};
-use serde_json::json;
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
 use wisp_tests::kube::scene::Scene;
 use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, HOST};
 use wisp_tests::process;
@@ -10,7 +12,7 @@ use wisp_tests::{Outcome, kube_cases};
 pub(crate) const CASES: &[&[Case]] = &[
     kube_cases![Pods, EVERYWHERE; a_pod_has_its_names_and_name_servers],
     kube_cases![Pods, HOST; a_guest_reaches_a_guest_by_its_service],
-    kube_cases![Node, BOTH_SANDBOXES; a_port_of_the_node_leads_to_a_pod],
+    kube_cases![Node, BOTH_SANDBOXES; a_port_of_the_node_leads_to_a_pod, a_service_answers_in_both_families],
 ];
 
 fn a_pod_has_its_names_and_name_servers(scene: &Scene<'_>) -> Outcome {
@@ -33,11 +35,21 @@ fn a_guest_reaches_a_guest_by_its_service(scene: &Scene<'_>) -> Outcome {
     scene.kubectl.run(&["expose", "pod", "serves", "--port=80", "--target-port=8080"])?;
     let service = scene.kubectl.get(&["service", "serves"])?;
     let address = service["spec"]["clusterIP"].as_str().context("no address")?;
+    ask(scene, "asks", SocketAddr::new(address.parse()?, 80))?;
+    is_answered(scene, "asks")
+}
+
+/// Creates a pod whose guest asks for a page.
+fn ask(scene: &Scene<'_>, name: &str, address: SocketAddr) -> Outcome {
     // kube-proxy needs a moment, and nothing tells that it is through: a pod that fails is started again.
-    let fetch = scene.pod("asks", &["/rust-0.2.wasm", "fetch", &format!("http://{address}/hello")]);
-    scene.create(&fetch.spec("restartPolicy", json!("OnFailure")))?;
-    scene.until("asks", "answered", |pod| pod["status"]["phase"] == "Succeeded")?;
-    let seen = scene.logs("asks")?;
+    let fetch = scene.pod(name, &["/rust-0.2.wasm", "fetch", &format!("http://{address}/hello")]);
+    scene.create(&fetch.spec("restartPolicy", json!("OnFailure")))
+}
+
+/// Waits until that pod has its answer.
+fn is_answered(scene: &Scene<'_>, name: &str) -> Outcome {
+    scene.until(name, "answered", |pod| pod["status"]["phase"] == "Succeeded")?;
+    let seen = scene.logs(name)?;
     ensure!(seen.starts_with("200\nhello from"), "{seen}");
     Ok(())
 }
@@ -52,4 +64,43 @@ fn a_port_of_the_node_leads_to_a_pod(scene: &Scene<'_>) -> Outcome {
         .success()?;
     ensure!(seen.starts_with("hello"), "{seen}");
     Ok(())
+}
+
+/// The addresses of a list, which must be one of each family.
+fn of_both_families(list: &Value, address: impl Fn(&Value) -> &Value) -> Result<[IpAddr; 2]> {
+    let all = list.as_array().into_iter().flatten();
+    let all: Vec<IpAddr> =
+        all.filter_map(|one| address(one).as_str()).map(str::parse).collect::<Result<_, _>>()?;
+    match all[..] {
+        [first, second] if first.is_ipv4() != second.is_ipv4() => Ok([first, second]),
+        _ => bail!("an address of each family was expected: {list}"),
+    }
+}
+
+fn a_service_answers_in_both_families(scene: &Scene<'_>) -> Outcome {
+    let pod = scene.ready(&scene.service("serves").label("app", "serves"))?;
+    scene.kubectl.apply(&json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "serves"},
+        "spec": {
+            "selector": {"app": "serves"},
+            "ipFamilyPolicy": "RequireDualStack",
+            "ports": [{"port": 80, "targetPort": 8080}],
+        },
+    }))?;
+    let service = scene.kubectl.get(&["service", "serves"])?;
+    let pods = of_both_families(&pod["status"]["podIPs"], |one| &one["ip"])?;
+    let services = of_both_families(&service["spec"]["clusterIPs"], |one| one)?;
+    let hosts = scene.exec("serves", &["/bin/cat", "/etc/hosts"])?;
+    for address in pods {
+        ensure!(hosts.contains(&format!("{address}\t")), "{address} is not in /etc/hosts: {hosts}");
+    }
+    let asked = pods.map(|address| (address, 8080)).into_iter().chain(services.map(|address| (address, 80)));
+    let asked: Vec<SocketAddr> = asked.map(Into::into).collect();
+    let name = |number| format!("asks-{number}");
+    for (number, address) in asked.iter().enumerate() {
+        ask(scene, &name(number), *address)?;
+    }
+    (0..asked.len()).try_for_each(|number| is_answered(scene, &name(number)))
 }
