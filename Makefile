@@ -22,7 +22,7 @@ ONLY ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build install installer-image demo test $(addprefix test-,unit runtime containerd cri node kubernetes) lint audit clean guests \
-  testbed testbed-bench testbed-kubernetes tools stage image-kubernetes \
+  testbed testbed-bench testbed-kubernetes testbed-wkg test-wkg tools stage image-kubernetes \
   bench bench-check bench-programs bench-kubernetes $(addprefix bench-,$(SUBJECTS))
 
 help: ## this list
@@ -75,6 +75,10 @@ test-node: build guests testbed
 test-kubernetes: build guests $(if $(KUBECONFIG),,testbed testbed-kubernetes) # NODES=host,uml; KUBECONFIG for a cluster of one's own
 	@scripts/test.sh kubernetes
 
+test-wkg: build guests testbed testbed-kubernetes testbed-wkg stage # what wkg pushes runs; apart, because wkg takes long to build
+	@WISP_BIN=$(STAGE)/usr/local/bin cargo test $(CARGO_FLAGS) --quiet -p wisp-tests --test kubernetes -- \
+	  --ignored an_artifact_that_wkg_pushed_is_pulled
+
 image-kubernetes: guests # for a cluster of one's own: target/guests.tar holds the image IMAGE
 	@tests/bed/kubernetes.sh busybox
 	cargo run $(CARGO_FLAGS) --quiet -p wisp-tests --example guests -- $(or $(IMAGE),wisp.test/guests:1) $(CARGO_TARGET_DIR)/guests.tar
@@ -125,6 +129,9 @@ testbed-bench: ## what the bench compares with, in the same place
 testbed-kubernetes: ## Kubernetes and a node with systemd and cgroup v2, in the same place
 	@scripts/tools.sh kubernetes
 	@tests/bed/kubernetes.sh
+
+testbed-wkg: # wkg, which takes eight minutes of a processor, in the same place
+	@tests/bed/kubernetes.sh wkg
 
 tools: ## installs what building and testing need from outside Cargo (Debian, as root)
 	@scripts/tools.sh test

@@ -6,8 +6,9 @@
 #   $WISP_BED/metrics-server/   metrics-server, from metrics-server/go.mod (ten seconds after the former)
 #   $WISP_BED/node/         a node with systemd and cgroup v2 under User Mode Linux (node.sh, three minutes)
 #   $WISP_BED/busybox/      Debian's static busybox, for the image that the tests run
+#   $WISP_BED/wkg/          wkg, which pushes components; only where it is asked for (eight minutes of a processor)
 #
-#   kubernetes.sh [servers|metrics-server|node|busybox]…     all of them without an argument
+#   kubernetes.sh [servers|metrics-server|node|busybox|wkg]…     all but wkg without an argument
 #
 # What is there and was made from the same is left alone.
 . "$(dirname "$0")/lib.sh"
@@ -34,6 +35,13 @@ busybox() {
   rm -r "$bed/busybox.new/debian"
 }
 
+wkg_version=0.16.1
+wkg() {
+  say "building wkg $wkg_version (eight minutes of a processor)"
+  cargo install wkg --version "$wkg_version" --locked --quiet --target-dir "$bed/wkg.new/target" --root "$bed/wkg.new" --no-track --force
+  rm -r "$bed/wkg.new/target"
+}
+
 lock
 [ $# -gt 0 ] || set -- servers metrics-server node busybox
 for part in "$@"; do
@@ -49,7 +57,8 @@ for part in "$@"; do
       ;;
     node) "$here/node.sh" ;;
     busybox) cached busybox "of this Debian" busybox ;;
-    *) die "kubernetes.sh [servers|metrics-server|node|busybox]…, not '$part'" ;;
+    wkg) cached wkg "$wkg_version" wkg ;;
+    *) die "kubernetes.sh [servers|metrics-server|node|busybox|wkg]…, not '$part'" ;;
   esac
 done
 say "what the Kubernetes tests run is in $bed"

@@ -107,6 +107,14 @@ pub fn k3s() -> Result<PathBuf> {
     existing(bed().join("k3s/bin/k3s-rendered"), "make testbed")
 }
 
+/// `wkg`, which takes long to build and so is built only where it is asked for.
+///
+/// # Errors
+/// One sentence where it is missing.
+pub fn wkg() -> Result<PathBuf> {
+    existing(bed().join("wkg/bin/wkg"), "make testbed-wkg")
+}
+
 fn existing(path: PathBuf, target: &str) -> Result<PathBuf> {
     ensure!(path.is_file(), "{} is not there; run `{target}` first", path.display());
     Ok(path)

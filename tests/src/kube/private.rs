@@ -67,8 +67,20 @@ pub fn push(cluster: &Cluster, image: &Image) -> Result<()> {
 /// # Errors
 /// What it said.
 pub fn oras(cluster: &Cluster, folder: &Path, args: &[&str]) -> Result<()> {
+    client(cluster, &site::registry("oras")?, folder, args)
+}
+
+/// Runs `wkg` in the cluster's network and in `folder`.
+///
+/// # Errors
+/// What it said.
+pub fn wkg(cluster: &Cluster, folder: &Path, args: &[&str]) -> Result<()> {
+    client(cluster, &site::wkg()?, folder, args)
+}
+
+fn client(cluster: &Cluster, program: &Path, folder: &Path, args: &[&str]) -> Result<()> {
     // Entering a space leads to the root directory; what is pushed is named by its path from the folder.
     let mut command = cluster.space.command("env");
-    command.arg("--chdir").arg(folder).arg(site::registry("oras")?).args(args).env("HOME", folder);
+    command.arg("--chdir").arg(folder).arg(program).args(args).env("HOME", folder);
     process::run(&mut command, PATIENCE)?.success().map(drop)
 }

@@ -73,8 +73,9 @@ pub enum Kind {
     Node,
     /// The node itself, to disturb: it runs when all others have ended.
     Alone,
-    /// Nothing that can fail: it prints figures, and only where it is asked for with `--ignored`.
-    Figures,
+    /// The node alone, and only where it is asked for with `--ignored`: it prints figures, or wants a program that the testbed
+    /// does not have by default.
+    OnRequest,
 }
 
 /// One case.
@@ -108,13 +109,13 @@ pub fn main(tables: &[&[Case]]) -> ! {
     let mut arguments = Arguments::from_args();
     // They wait more than they work.
     arguments.test_threads.get_or_insert(4);
-    let figures = arguments.ignored || arguments.include_ignored;
+    let requested = arguments.ignored || arguments.include_ignored;
     let cases = || {
         let all = tables.iter().flat_map(|table| table.iter()).copied();
-        all.filter(move |case| figures || case.kind != Kind::Figures)
+        all.filter(move |case| requested || case.kind != Kind::OnRequest)
     };
     let (alone, together): (Vec<_>, Vec<_>) =
-        cases().partition(|case| matches!(case.kind, Kind::Alone | Kind::Figures));
+        cases().partition(|case| matches!(case.kind, Kind::Alone | Kind::OnRequest));
     let trials = |cases: Vec<Case>| cases.into_iter().flat_map(trials).collect::<Vec<_>>();
     if arguments.list {
         libtest_mimic::run(&arguments, trials(cases().collect())).exit();
@@ -150,7 +151,7 @@ fn trials(case: Case) -> Vec<Trial> {
     let places = case.places.iter().copied().filter(|&place| wanted(place));
     let trial = |place: Place| {
         Trial::test(format!("{}/{}", place.name(), case.name), move || judged(run(case, place)))
-            .with_ignored_flag(case.kind == Kind::Figures)
+            .with_ignored_flag(case.kind == Kind::OnRequest)
     };
     places.map(trial).collect()
 }
@@ -186,7 +187,7 @@ fn run(case: Case, place: Place) -> Outcome {
         [Place::Host, Place::Uml].into_iter().filter(|&place| wanted(place)).map(Place::node).collect(),
     );
     let node = world.node(place.node())?;
-    let _turn = Turn::take(place, matches!(case.kind, Kind::Alone | Kind::Figures));
+    let _turn = Turn::take(place, matches!(case.kind, Kind::Alone | Kind::OnRequest));
     let mut before = lock(&BEFORE);
     if !before.iter().any(|(name, _)| *name == node.name()) {
         before.push((node.name(), node.inventory()?));

@@ -12,7 +12,7 @@ use wisp_tests::kube::suite::{Case, HOST};
 use wisp_tests::kube::world::PODSANDBOX;
 use wisp_tests::{Outcome, kube_cases};
 
-pub(crate) const CASES: &[&[Case]] = &[kube_cases![Figures, HOST; the_time_until_pods_are_ready]];
+pub(crate) const CASES: &[&[Case]] = &[kube_cases![OnRequest, HOST; the_time_until_pods_are_ready]];
 
 /// How often one pod is measured, and how many are created at once.
 const TIMES: usize = 11;

@@ -13,13 +13,16 @@ use wisp_tests::kube::suite::{Case, NODES};
 use wisp_tests::kube::world::world;
 use wisp_tests::{Outcome, artifact, kube_cases, site};
 
-pub(crate) const CASES: &[&[Case]] = &[kube_cases![Node, NODES;
-    an_image_is_pulled_as_the_policy_says,
-    an_image_that_is_not_there_is_told_of,
-    an_image_behind_a_password_is_pulled_with_the_pods_secret,
-    an_artifact_that_oras_pushed_is_pulled_with_the_accounts_secret,
-    an_image_that_ctr_pushed_is_pulled,
-]];
+pub(crate) const CASES: &[&[Case]] = &[
+    kube_cases![Node, NODES;
+        an_image_is_pulled_as_the_policy_says,
+        an_image_that_is_not_there_is_told_of,
+        an_image_behind_a_password_is_pulled_with_the_pods_secret,
+        an_artifact_that_oras_pushed_is_pulled_with_the_accounts_secret,
+        an_image_that_ctr_pushed_is_pulled,
+    ],
+    kube_cases![OnRequest, NODES; an_artifact_that_wkg_pushed_is_pulled],
+];
 
 fn an_image_is_pulled_as_the_policy_says(scene: &Scene<'_>) -> Outcome {
     let policies = [
@@ -113,6 +116,23 @@ fn an_artifact_that_oras_pushed_is_pulled_with_the_accounts_secret(scene: &Scene
     }))?;
     let pod = pulling(scene, "artifact", &name).spec("serviceAccountName", json!("puller"));
     ended_with(&scene.ended(&pod)?, "Completed", 0)
+}
+
+fn an_artifact_that_wkg_pushed_is_pulled(scene: &Scene<'_>) -> Outcome {
+    let name = private::image(&format!("wkg-{}", scene.place.name()));
+    let cluster = world()?.cluster.as_ref().context("no cluster of the tests' own")?;
+    let folder = site::run_folder()?.join(format!("wkg-{}", scene.place.name()));
+    fs::create_dir_all(&folder)?;
+    fs::copy(site::guest("rust-0.2.wasm")?, folder.join("app.wasm"))?;
+    let server = private::server();
+    let push = ["oci", "push", "--insecure", &server, "-u", USER, "-p", PASSWORD, &name, "app.wasm"];
+    private::wkg(cluster, &folder, &push)?;
+
+    make_secret(scene, "right", PASSWORD)?;
+    let pod = pulling(scene, "wkg", &name).spec("imagePullSecrets", json!([{"name": "right"}]));
+    ended_with(&scene.ended(&pod)?, "Completed", 0)?;
+    ensure!(scene.logs("wkg")?.starts_with("hello"), "{}", scene.logs("wkg")?);
+    Ok(())
 }
 
 fn an_image_that_ctr_pushed_is_pulled(scene: &Scene<'_>) -> Outcome {
