@@ -3,9 +3,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use wisp_artifact::containerd::Asked;
-use wisp_artifact::image::{Candidate, Config, Document, pick};
+use wisp_artifact::image::{Candidate, Config, Image, pick};
 use wisp_contract::artifact::{Artifact, Layer};
 use wisp_contract::digest::Digest;
+use wisp_images::document::{Document, Wasm};
 
 // One a line: a manifest, a configuration, CRI's metadata of a container, an entrypoint.
 fuzz_target!(|bytes: &[u8]| {
@@ -13,12 +14,13 @@ fuzz_target!(|bytes: &[u8]| {
     let mut line = || lines.next().unwrap_or_default();
     let (manifest, config, metadata, name) = (line(), line(), line(), line());
     let asked = Asked::parse(metadata).ok().flatten();
-    let Ok(Document::Manifest(image)) = Document::parse(manifest) else { return };
+    let Ok(Document::Manifest(manifest)) = Document::parse(manifest) else { return };
+    let Ok(image) = Image::of(*manifest) else { return };
     let asked = asked.unwrap_or(Asked { config: image.config, reference: None });
     let named: Vec<Digest> = image.wasm.iter().map(|layer| layer.digest).collect();
     let candidate = Candidate { target: Digest([1; 32]), manifest: Digest([2; 32]), image };
     let Ok(Some(image)) = pick(vec![candidate], &Config::parse(config), &asked) else { return };
-    let layer = |layer: wisp_artifact::image::Wasm| Layer {
+    let layer = |layer: Wasm| Layer {
         title: layer.title,
         digest: layer.digest,
         blob: Default::default(),

@@ -1,31 +1,14 @@
-//! Manifests, indexes and configurations of images, and which image a container means.
-//!
-//! See the OCI image specification (`manifest.md`, `image-index.md`) and the CNCF's Wasm OCI artifact layout
-//! (<https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/>).
+//! Which image a container means.
 
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::Deserialize;
 use wisp_contract::digest::Digest;
+use wisp_images::document::{self, Manifest, Wasm};
 
 use crate::containerd::Asked;
-
-/// The media types of a layer that is a Wasm module or component: the CNCF's, and the two that came before it.
-const WASM: [&str; 3] = [
-    "application/wasm",
-    "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
-    "application/vnd.wasm.content.layer.v1+wasm",
-];
-/// How the media types of layers begin that are unpacked.
-const FILES: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
-/// The annotation with a layer's file name.
-const TITLE: &str = "org.opencontainers.image.title";
 
 /// Why there is no image that could be run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Neither a manifest nor an index.
-    #[error("the image's manifest cannot be read: {0}")]
-    Manifest(String),
     /// Several images are equally meant.
     #[error(
         "{0} different images of this node share the configuration {1}, which does not name its layers, so that nobody can \
@@ -33,15 +16,6 @@ pub enum Error {
          (application/vnd.wasm.config.v0+json, as wkg does), or, from containerd 2.0 on, name the image by its digest"
     )]
     Ambiguous(usize, Digest),
-}
-
-/// A manifest, or an index of manifests.
-#[derive(Debug)]
-pub enum Document {
-    /// An index: the digests of its manifests.
-    Index(Vec<Digest>),
-    /// A manifest.
-    Manifest(Image),
 }
 
 /// What of a manifest matters here.
@@ -55,54 +29,18 @@ pub struct Image {
     pub has_files: bool,
 }
 
-/// A Wasm layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wasm {
-    /// Its file name.
-    pub title: Option<String>,
-    /// The SHA-256 of the Wasm.
-    pub digest: Digest,
-}
-
-impl Document {
-    /// Reads a manifest or an index, of OCI's form or Docker's.
+impl Image {
+    /// What a manifest says.
     ///
     /// # Errors
-    /// If it is neither.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        if let Ok(index) = serde_json::from_slice::<ImageIndex>(bytes) {
-            let digests = index.manifests().iter().filter_map(|entry| entry.digest().as_ref().parse().ok());
-            return Ok(Self::Index(digests.collect()));
-        }
-        let manifest: ImageManifest =
-            serde_json::from_slice(bytes).map_err(|error| Error::Manifest(error.to_string()))?;
-        let (wasm, others): (Vec<_>, Vec<_>) = manifest.layers().iter().partition(|layer| is_wasm(layer));
-        Ok(Self::Manifest(Image {
-            config: digest(manifest.config())?,
-            wasm: wasm.into_iter().map(Wasm::of).collect::<Result<_, _>>()?,
-            has_files: others.into_iter().any(is_files),
-        }))
+    /// If its configuration's digest is of another algorithm than SHA-256.
+    pub fn of(manifest: Manifest) -> Result<Self, document::Error> {
+        Ok(Self {
+            config: document::digest(&manifest.config)?,
+            has_files: !manifest.files.is_empty(),
+            wasm: manifest.wasm,
+        })
     }
-}
-
-impl Wasm {
-    fn of(layer: &Descriptor) -> Result<Self, Error> {
-        let title = layer.annotations().as_ref().and_then(|annotations| annotations.get(TITLE));
-        Ok(Self { title: title.filter(|title| !title.is_empty()).cloned(), digest: digest(layer)? })
-    }
-}
-
-fn is_wasm(layer: &Descriptor) -> bool {
-    WASM.contains(&layer.media_type().to_string().as_str())
-}
-
-fn is_files(layer: &Descriptor) -> bool {
-    let media_type = layer.media_type().to_string();
-    FILES.iter().any(|prefix| media_type.starts_with(prefix))
-}
-
-fn digest(of: &Descriptor) -> Result<Digest, Error> {
-    of.digest().as_ref().parse().map_err(|error| Error::Manifest(format!("{error}")))
 }
 
 /// What an image's configuration says of its layers.
@@ -186,7 +124,7 @@ impl Candidate {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -194,70 +132,14 @@ mod tests {
         Digest([byte; 32])
     }
 
-    fn descriptor(media_type: &str, byte: u8, title: Option<&str>) -> Value {
-        let mut descriptor = json!({"mediaType": media_type, "digest": digest(byte), "size": 8});
-        if let Some(title) = title {
-            descriptor["annotations"] = json!({TITLE: title});
-        }
-        descriptor
-    }
-
-    fn parse(layers: &[Value]) -> Result<Image, Error> {
-        let config = descriptor("application/vnd.wasm.config.v0+json", 9, None);
-        let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
-        match Document::parse(&serde_json::to_vec(&manifest).unwrap())? {
-            Document::Manifest(image) => Ok(image),
-            Document::Index(_) => panic!("a manifest was taken for an index"),
-        }
-    }
-
     fn candidate(byte: u8, layers: &[u8]) -> Candidate {
-        let layers: Vec<_> = layers.iter().map(|layer| descriptor(WASM[0], *layer, None)).collect();
-        Candidate { target: digest(byte), manifest: digest(byte), image: parse(&layers).unwrap() }
+        let wasm = layers.iter().map(|layer| Wasm { title: None, digest: digest(*layer) }).collect();
+        let image = Image { config: digest(9), wasm, has_files: false };
+        Candidate { target: digest(byte), manifest: digest(byte), image }
     }
 
     fn asked(reference: Option<Digest>) -> Asked {
         Asked { config: digest(9), reference }
-    }
-
-    #[test]
-    fn all_three_media_types_are_wasm_layers_with_their_titles() {
-        for media_type in WASM {
-            let image = parse(&[descriptor(media_type, 1, Some("app.wasm"))]).unwrap();
-            assert_eq!(image.config, digest(9));
-            assert_eq!(image.wasm, [Wasm { title: Some("app.wasm".into()), digest: digest(1) }]);
-            assert!(!image.has_files);
-        }
-    }
-
-    #[test]
-    fn layers_that_are_unpacked_are_told_from_those_that_nobody_reads() {
-        let tar = descriptor("application/vnd.oci.image.layer.v1.tar+gzip", 2, None);
-        let note = descriptor("text/plain", 3, Some("README"));
-        let wasm = descriptor(WASM[0], 1, None);
-        assert!(!parse(&[wasm.clone(), note.clone()]).unwrap().has_files);
-        let mixed = parse(&[tar, wasm, note]).unwrap();
-        assert_eq!((mixed.has_files, mixed.wasm.len()), (true, 1));
-    }
-
-    #[test]
-    fn an_index_is_told_from_a_manifest() {
-        let entry = descriptor("application/vnd.oci.image.manifest.v1+json", 7, None);
-        let index = json!({"schemaVersion": 2, "manifests": [entry]});
-        let Document::Index(digests) = Document::parse(&serde_json::to_vec(&index).unwrap()).unwrap() else {
-            panic!("an index was taken for a manifest");
-        };
-        assert_eq!(digests, [digest(7)]);
-    }
-
-    #[test]
-    fn what_is_neither_is_refused_and_so_is_a_digest_of_another_algorithm() {
-        for bytes in [&b""[..], b"{}", b"[]", b"{\"config\":1,\"layers\":2}"] {
-            Document::parse(bytes).unwrap_err();
-        }
-        let mut layer = descriptor(WASM[0], 1, None);
-        layer["digest"] = json!(format!("sha512:{}", "0".repeat(128)));
-        assert!(parse(&[layer]).unwrap_err().to_string().contains("sha256"));
     }
 
     #[test]

@@ -5,16 +5,17 @@
 //! checked against its digest.
 //!
 //! - [`containerd`]: what containerd is asked.
-//! - [`blobs`]: its content store, read as files.
-//! - [`image`]: manifests and configurations, and which of them is meant.
+//! - [`candidates`]: which images of its content store, read as files, have the configuration.
+//! - [`image`]: which of them is meant.
 
-pub mod blobs;
+mod candidates;
 pub mod containerd;
 pub mod image;
 
 use wisp_contract::artifact::{Artifact, Layer};
+use wisp_images::blobs::{self, Blobs};
+use wisp_images::document;
 
-use blobs::Blobs;
 use containerd::{Asked, Containerd};
 use image::{Candidate, Config};
 
@@ -27,7 +28,10 @@ pub enum Error {
     /// A blob cannot be read.
     #[error("containerd's content store")]
     Blob(#[from] blobs::Error),
-    /// A manifest makes no sense, or several do.
+    /// A manifest makes no sense.
+    #[error(transparent)]
+    Document(#[from] document::Error),
+    /// Several manifests do.
     #[error(transparent)]
     Image(#[from] image::Error),
 }
@@ -43,7 +47,7 @@ pub async fn find(containerd: &Containerd, id: &str) -> Result<Option<Artifact>,
     let config = Config::parse(&blobs.read(&asked.config)?.unwrap_or_default());
     let mut candidates = Vec::new();
     if let Some(target) = containerd.image(&asked.config.to_string()).await? {
-        candidates = blobs.candidates(&target, &asked.config)?;
+        candidates = candidates::of(&blobs, &target, &asked.config)?;
     }
     if !config.settles(&candidates) {
         candidates = all(containerd, &blobs, &asked).await?;
@@ -63,7 +67,7 @@ pub async fn find(containerd: &Containerd, id: &str) -> Result<Option<Artifact>,
 async fn all(containerd: &Containerd, blobs: &Blobs, asked: &Asked) -> Result<Vec<Candidate>, Error> {
     let mut candidates = Vec::new();
     for target in containerd.images().await? {
-        candidates.extend(blobs.candidates(&target, &asked.config)?);
+        candidates.extend(candidates::of(blobs, &target, &asked.config)?);
     }
     Ok(candidates)
 }

@@ -1,0 +1,66 @@
+//! Makes images of Wasm files: the same bytes for the same files and the same time.
+
+mod artifact;
+mod files;
+mod wasm;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
+
+use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType};
+
+pub use artifact::artifact;
+pub use files::{Process, image, image_of};
+
+use crate::Error;
+use crate::blobs::Blobs;
+use crate::store::stable;
+
+/// A Wasm file that goes into an image.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Its name in the image.
+    pub name: String,
+    /// The file.
+    pub file: PathBuf,
+}
+
+/// What every kind of image can be given.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// The time that everything in the image has, in seconds since 1970.
+    pub created: u64,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl About {
+    fn created(&self) -> String {
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(self.created)).to_string()
+    }
+}
+
+/// A manifest of OCI's form.
+pub(crate) fn manifest(
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+    annotations: &BTreeMap<String, String>,
+) -> Result<ImageManifest, Error> {
+    let manifest = ImageManifestBuilder::default()
+        .schema_version(2_u32)
+        .media_type(MediaType::ImageManifest)
+        .config(config)
+        .layers(layers);
+    let manifest = match annotations.is_empty() {
+        true => manifest,
+        false => manifest.annotations(annotations.clone().into_iter().collect::<HashMap<_, _>>()),
+    };
+    manifest.build().map_err(|error| Error::Refused(format!("a manifest cannot be made: {error}")))
+}
+
+/// Stores a document.
+fn put(blobs: &Blobs, document: &impl serde::Serialize, media_type: MediaType) -> Result<Descriptor, Error> {
+    let bytes = stable(document)?;
+    Ok(blobs.put(&bytes).map_err(Error::at("a document of the image"))?.descriptor(media_type))
+}
