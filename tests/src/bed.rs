@@ -222,7 +222,7 @@ impl Bed {
     }
 
     /// The socket of its containerd.
-    pub(crate) fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         // Short: a socket's path may have 107 characters.
         self.folder.join("c.sock")
     }

@@ -27,6 +27,7 @@ pub mod machine;
 pub mod memo;
 pub mod net;
 pub mod process;
+pub mod registry;
 pub mod site;
 pub mod space;
 pub mod suite;

@@ -1,11 +1,13 @@
 //! `wisp`: the tool that a person uses on a node.
 
 mod doctor;
-mod image;
+mod images;
 mod inspect;
 mod install;
+mod installer;
 mod login;
 mod node;
+mod registry;
 mod run;
 
 use std::fs::File;
@@ -53,6 +55,10 @@ enum Command {
     /// Write the WIT of the component on standard input (`wisp inspect` runs it)
     #[command(hide = true)]
     WitOfStdin,
+    #[command(flatten)]
+    Images(images::Command),
+    #[command(flatten)]
+    Registry(registry::Command),
     /// Put Wisp on this node: its programs, and containerd's handler for pods; or take all of it back
     #[command(
         after_help = "Examples:\n  wisp install\n  wisp install --uninstall\n  wisp install --root /proc/1/root --label-node --stay   (in a DaemonSet's pod)"
@@ -112,6 +118,8 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Inspect(args) => return inspect::run(&args, &mut out),
         Command::WitOfStdin => inspect::print_wit(&mut io::stdin().lock(), &mut out)?,
+        Command::Images(command) => images::run(command, &mut out)?,
+        Command::Registry(command) => registry::run(command, &mut out)?,
         Command::Install(args) => install::run(&args, &mut out)?,
         Command::Doctor(args) => {
             if !doctor::run(&args, &mut out)? {
@@ -120,7 +128,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Login(args) => login::login(args, &mut out)?,
         Command::Logout(args) => login::logout(&args, &mut out)?,
-        Command::InstallerImage { name, root, archive } => image::write(&name, &root, &archive)?,
+        Command::InstallerImage { name, root, archive } => installer::write(&name, &root, &archive)?,
     }
     Ok(ExitCode::SUCCESS)
 }

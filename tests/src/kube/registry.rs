@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::image::Image;
 use crate::kube::PATIENCE;
 use crate::kube::cluster::{ADDRESS, Cluster};
-use crate::{process, site};
+use crate::{process, registry};
 
 /// What the names of images begin with; each containerd's `hosts.toml` knows where that is.
 pub const NAME: &str = "registry.test";
@@ -35,17 +35,7 @@ pub(crate) fn command(cluster: &Cluster) -> Result<Command> {
 
 /// A registry that keeps everything in `folder`, with `more` in its configuration.
 pub(super) fn serve(cluster: &Cluster, folder: &Path, port: u16, more: &str) -> Result<Command> {
-    let (config, data) = (folder.join("config.yml"), folder.join("data"));
-    fs::create_dir_all(&data)?;
-    let text = format!(
-        "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-         http: {{addr: '{ADDRESS}:{port}', secret: of-the-tests}}\n{more}",
-        data.display()
-    );
-    fs::write(&config, text)?;
-    let mut command = cluster.space.command(site::registry("docker-registry")?);
-    command.arg("serve").arg(config);
-    Ok(command)
+    registry::serve(&cluster.space, folder, &format!("{ADDRESS}:{port}"), more)
 }
 
 /// Pushes an image whose name begins with [`NAME`], by the OCI distribution specification: its blobs, then its manifest.

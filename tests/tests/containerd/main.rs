@@ -2,6 +2,7 @@
 
 mod ends;
 mod http;
+mod images;
 mod limits;
 mod refusals;
 mod sandbox;
@@ -19,6 +20,7 @@ fn main() {
         tasks::CASES,
         sandbox::CASES,
         http::CASES,
+        images::CASES,
         http::OWN_CASES,
         limits::CASES,
         limits::OWN_CASES,

@@ -1,0 +1,149 @@
+//! Images that one tool makes, another moves and containerd runs.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use wisp_tests::bed::{Bed, LIMIT};
+use wisp_tests::process;
+use wisp_tests::registry::Registry;
+use wisp_tests::suite::Case;
+use wisp_tests::task::Container;
+use wisp_tests::{Outcome, cases, site};
+
+pub(crate) const CASES: &[Case] = cases![Shared:
+    an_image_that_wisp_made_runs_without_a_registry,
+    an_image_that_wisp_pushed_is_pulled_and_runs,
+    an_image_that_ctr_pushed_is_pulled_by_wisp_and_runs,
+    an_image_that_containerd_exported_is_loaded_by_wisp_and_runs,
+    an_artifact_goes_from_oras_to_wisp_and_back_unchanged,
+];
+
+const HELLO: &str = "hello from Rust, WASI 0.2\n";
+
+/// A person with a store of their own, beside a containerd.
+struct Person<'a> {
+    bed: &'a Bed,
+    folder: PathBuf,
+}
+
+impl<'a> Person<'a> {
+    fn new(bed: &'a Bed, case: &str) -> Result<Self> {
+        let folder = bed.folder.join(format!("images-{case}"));
+        fs::create_dir_all(&folder)?;
+        Ok(Self { bed, folder })
+    }
+
+    fn registry(&self, port: u16) -> Result<Registry> {
+        Registry::start(&self.bed.space, &self.folder.join("registry"), port)
+    }
+
+    fn command(&self, program: PathBuf, args: &[&str]) -> Result<Command> {
+        // A process that enters a space is at its root.
+        let mut command = self.bed.space.command("env");
+        command.arg("-C").arg(&self.folder).arg(program).args(args);
+        let ctr = site::server(self.bed.version, "ctr")?;
+        let bin = ctr.parent().context("a folder of programs")?;
+        command.env("PATH", format!("{}:/usr/bin:/bin", bin.display())).env("XDG_DATA_HOME", &self.folder);
+        Ok(command)
+    }
+
+    fn wisp(&self, args: &[&str]) -> Result<String> {
+        process::run(&mut self.command(site::binary("wisp")?, args)?, LIMIT)?.success()
+    }
+
+    /// The same, and into containerd.
+    fn wisp_in(&self, args: &[&str]) -> Result<String> {
+        let address = format!("--address={}", self.bed.socket().display());
+        let namespace = format!("--containerd={}", self.bed.namespace);
+        self.wisp(&[&args[..1], &[&namespace, &address], &args[1..]].concat())
+    }
+
+    fn oras(&self, args: &[&str]) -> Result<String> {
+        process::run(&mut self.command(site::registry("oras")?, args)?, LIMIT)?.success()
+    }
+
+    fn says_hello(&self, image: &str) -> Outcome {
+        let ended = Container::of_image(self.bed, image, &["/rust-0.2.wasm", "hello"]).run()?;
+        ensure!(ended.code == 0 && ended.stdout == HELLO, "{ended:?}");
+        Ok(())
+    }
+}
+
+fn guest() -> Result<String> {
+    Ok(site::guest("rust-0.2.wasm")?.display().to_string())
+}
+
+fn an_image_that_wisp_made_runs_without_a_registry(bed: &Bed) -> Outcome {
+    let person = Person::new(bed, "made")?;
+    person.wisp_in(&["build", "-t", "wisp.test/made:1", "--cmd", "hello", &guest()?])?;
+    person.says_hello("wisp.test/made:1")?;
+    let ended = Container::of_image(bed, "wisp.test/made:1", &[]).run()?;
+    ensure!(ended.stdout == HELLO, "the image's own command: {ended:?}");
+    Ok(())
+}
+
+fn an_image_that_wisp_pushed_is_pulled_and_runs(bed: &Bed) -> Outcome {
+    let person = Person::new(bed, "pushed")?;
+    let registry = person.registry(5101)?;
+    let name = registry.name("team/app:1");
+    let pushed = person.wisp(&["push", &guest()?, &name])?;
+    let digest = pushed.trim();
+    ensure!(digest.starts_with("sha256:") && digest.len() == 71, "{pushed:?}");
+    bed.ctr(&["images", "pull", "--plain-http", &name])?.success()?;
+    person.says_hello(&name)?;
+    // By digest, and under another name that the registry copies to.
+    let copied = registry.name("other/app:2");
+    person.wisp(&["cp", &name, &copied])?;
+    let by_digest = format!("{}@{digest}", registry.name("other/app"));
+    bed.ctr(&["images", "pull", "--plain-http", &by_digest])?.success()?;
+    person.says_hello(&by_digest)
+}
+
+fn an_image_that_ctr_pushed_is_pulled_by_wisp_and_runs(bed: &Bed) -> Outcome {
+    let person = Person::new(bed, "pulled")?;
+    let registry = person.registry(5102)?;
+    let (name, guests) = (registry.name("guests:1"), bed.import_guests()?);
+    bed.ctr(&["images", "push", "--plain-http", &name, guests])?.success()?;
+    person.wisp_in(&["pull", &name])?;
+    person.says_hello(&name)?;
+    let listed = person.wisp(&["images", "--quiet"])?;
+    ensure!(listed == format!("{name}\n"), "{listed:?}");
+    Ok(())
+}
+
+fn an_image_that_containerd_exported_is_loaded_by_wisp_and_runs(bed: &Bed) -> Outcome {
+    let person = Person::new(bed, "loaded")?;
+    let guests = bed.import_guests()?;
+    let archive = person.folder.join("guests.tar").display().to_string();
+    bed.ctr(&["images", "export", &archive, guests])?.success()?;
+    person.wisp(&["load", "-i", &archive])?;
+    person.wisp(&["tag", guests, "wisp.test/loaded:1"])?;
+    person.wisp(&["save", "-o", "again.tar", "wisp.test/loaded:1"])?;
+    let again = person.folder.join("again.tar").display().to_string();
+    bed.ctr(&["images", "import", &again])?.success()?;
+    person.says_hello("wisp.test/loaded:1")
+}
+
+fn an_artifact_goes_from_oras_to_wisp_and_back_unchanged(bed: &Bed) -> Outcome {
+    let person = Person::new(bed, "artifact")?;
+    let registry = person.registry(5103)?;
+    fs::copy(guest()?, person.folder.join("app.wasm"))?;
+    let pushed = registry.name("oras:1");
+    person.oras(&["push", "--plain-http", &pushed, "app.wasm:application/wasm"])?;
+    let pulled = person.wisp(&["pull", &pushed])?;
+    let again = registry.name("again:1");
+    person.wisp(&["tag", &pushed, &again])?;
+    let sent = person.wisp(&["push", &again])?;
+    ensure!(sent == pulled, "the digest has changed: {pulled:?}, {sent:?}");
+    let made = registry.name("made:1");
+    person.wisp(&["push", "--artifact", "app.wasm", &made])?;
+    for name in [again, made] {
+        let folder = person.folder.join("out").display().to_string();
+        person.oras(&["pull", "--plain-http", "--output", &folder, &name])?;
+        ensure!(fs::read(person.folder.join("out/app.wasm"))? == fs::read(guest()?)?, "{name}");
+        fs::remove_dir_all(&folder)?;
+    }
+    Ok(())
+}
