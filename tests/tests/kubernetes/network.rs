@@ -11,7 +11,10 @@ use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
     kube_cases![Pods, EVERYWHERE; a_pod_has_its_names_and_name_servers],
-    kube_cases![Pods, HOST; a_guest_reaches_a_guest_by_its_service],
+    kube_cases![Pods, HOST;
+        a_guest_reaches_a_guest_by_its_service,
+        a_native_proxy_stands_before_a_service,
+    ],
     kube_cases![Node, BOTH_SANDBOXES; a_port_of_the_node_leads_to_a_pod, a_service_answers_in_both_families],
 ];
 
@@ -34,6 +37,23 @@ fn a_guest_reaches_a_guest_by_its_service(scene: &Scene<'_>) -> Outcome {
     scene.ready(&scene.service("serves").label("app", "serves"))?;
     scene.kubectl.run(&["expose", "pod", "serves", "--port=80", "--target-port=8080"])?;
     let service = scene.kubectl.get(&["service", "serves"])?;
+    let address = service["spec"]["clusterIP"].as_str().context("no address")?;
+    ask(scene, "asks", SocketAddr::new(address.parse()?, 80))?;
+    is_answered(scene, "asks")
+}
+
+/// As the sidecar of a mesh does, which starts before the service and ends after it.
+fn a_native_proxy_stands_before_a_service(scene: &Scene<'_>) -> Outcome {
+    let forward = ["/bin/nc", "-ll", "-p", "15001", "-e", "/bin/nc", "127.0.0.1", "8080"];
+    let mut proxy = scene.container("proxy", &forward);
+    proxy["restartPolicy"] = json!("Always");
+    let probe =
+        json!({"httpGet": {"path": "/hello", "port": 15001}, "periodSeconds": 1, "failureThreshold": 60});
+    let pod = scene.service("meshed").main("readinessProbe", probe).first(proxy).label("app", "meshed");
+    // Process 1 of its namespace has no ear for SIGTERM.
+    scene.ready(&pod.spec("terminationGracePeriodSeconds", json!(1)))?;
+    scene.kubectl.run(&["expose", "pod", "meshed", "--port=80", "--target-port=15001"])?;
+    let service = scene.kubectl.get(&["service", "meshed"])?;
     let address = service["spec"]["clusterIP"].as_str().context("no address")?;
     ask(scene, "asks", SocketAddr::new(address.parse()?, 80))?;
     is_answered(scene, "asks")

@@ -10,6 +10,8 @@ pub(crate) const CASES: &[&[Case]] = &[
     kube_cases![Node, NODES;
         limits_are_those_of_the_control_group,
         limits_are_changed_up_and_down_while_a_pod_runs,
+        limits_of_a_whole_pod_hold_its_guests,
+        huge_limits_are_as_good_as_none,
         a_guest_that_fills_its_storage_is_evicted,
     ],
     kube_cases![Node, BOTH_SANDBOXES; each_quality_of_service_has_its_control_group],
@@ -71,6 +73,32 @@ fn resize(scene: &Scene<'_>, memory: &str, cpu: &str) -> Outcome {
             limits["memory"] == memory && limits["cpu"] == cpu
         })
         .map(drop)
+}
+
+fn limits_of_a_whole_pod_hold_its_guests(scene: &Scene<'_>) -> Outcome {
+    let limits = json!({"limits": {"memory": "64Mi", "cpu": "500m"}});
+    let pod = scene.ready(&scene.service("whole").spec("resources", limits))?;
+    ensure!(scene.fetch("whole", "/alloc?100").is_err(), "a guest has more than its pod may have");
+    ensure!(scene.fetch("whole", "/alloc?20")?.trim() == "20", "a guest does not get what its pod may have");
+    let groups = scene.control_groups(container_id(&pod)?)?;
+    let files = groups.iter().map(|group| format!("{group}/../memory.max {group}/../memory.limit_in_bytes"));
+    let read = format!("cat {} 2>/dev/null", files.collect::<Vec<_>>().join(" "));
+    let limit = scene.node()?.shell(&read)?.stdout;
+    // The shim's share is the RuntimeClass's to say.
+    let class = scene.kubectl.get(&["runtimeclass", scene.place.class()])?;
+    ensure!(class["overhead"]["podFixed"]["memory"] == "4Mi", "{class}");
+    ensure!(limit.trim() == (68 * MIB).to_string(), "the pod's control group says {limit:?}");
+    Ok(())
+}
+
+fn huge_limits_are_as_good_as_none(scene: &Scene<'_>) -> Outcome {
+    let limits =
+        json!({"limits": {"memory": "4Ti", "cpu": "1000"}, "requests": {"memory": "1Mi", "cpu": "1m"}});
+    for (name, resources) in [("huge", limits), ("none", json!({}))] {
+        scene.ready(&scene.service(name).main("resources", resources))?;
+        ensure!(scene.fetch(name, "/alloc?100")?.trim() == "100", "{name}");
+    }
+    Ok(())
 }
 
 fn each_quality_of_service_has_its_control_group(scene: &Scene<'_>) -> Outcome {
