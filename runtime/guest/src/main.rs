@@ -14,6 +14,7 @@ mod command;
 mod control;
 mod exit;
 mod export;
+mod heap;
 mod host;
 mod http;
 mod load;
@@ -26,6 +27,9 @@ mod stdio;
 use std::process::ExitCode;
 
 use wisp_contract::plan::Report;
+
+#[global_allocator]
+static HEAP: heap::Heap = heap::Heap;
 
 fn main() -> ExitCode {
     signals::catch();

@@ -30,7 +30,7 @@ use wisp_contract::facts::Kind;
 use crate::command::Run;
 use crate::host::Host;
 use crate::prepare::Parts;
-use crate::{exit, signals};
+use crate::{exit, heap, signals};
 
 /// An HTTP service, with its port opened but not yet listening.
 pub(crate) fn service(parts: &Parts<'_>, component: &Component) -> Result<Run> {
@@ -55,6 +55,7 @@ pub(crate) fn service(parts: &Parts<'_>, component: &Component) -> Result<Run> {
         freed: Arc::default(),
     };
     Ok(Box::new(move || {
+        heap::give_back();
         let served = signals::tell_instead_of_exit()
             .map_err(anyhow::Error::from)
             .and_then(|()| main.block_on(serve::serve(port, ProxyHandler::new(instances), settings, cpus)));
