@@ -150,6 +150,8 @@ pub struct HttpSettings {
     pub max_connections: u32,
     /// Requests at one time over all connections; further ones wait.
     pub max_requests: u32,
+    /// Requests that one instance of a WASI 0.2 service may serve, one after another; 1 gives each a fresh one.
+    pub requests_per_instance: u32,
     /// Streams at one time on one HTTP/2 connection.
     pub max_streams: u32,
     /// Bytes of a request's headers; longer ones are answered 431.
@@ -168,6 +170,7 @@ impl Default for HttpSettings {
             request_timeout_ms: 60_000,
             max_connections: 10_000,
             max_requests: 256,
+            requests_per_instance: 1,
             max_streams: 100,
             max_header_bytes: 64 << 10,
             max_body_bytes: 1 << 30,

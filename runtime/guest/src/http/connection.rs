@@ -234,14 +234,17 @@ impl Read for Watched {
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
-            // SAFETY: the buffer may be uninitialized, so it is only lent as such, and only what was read is counted.
-            let read = self.stream.try_io(tokio::io::Interest::READABLE, || unsafe {
-                Ok(rustix::io::read(&*self.stream, buffer.as_mut())?.0.len())
+            let room = buffer.remaining();
+            let mut read = None;
+            let tried = self.stream.try_io(tokio::io::Interest::READABLE, || {
+                // SAFETY: the buffer may be uninitialized, so it is only lent as such, and only what was read is counted.
+                let bytes = rustix::io::read(&*self.stream, unsafe { buffer.as_mut() })?.0.len();
+                read = Some(bytes);
+                // The socket is empty: what comes next is an event, so do not try before it.
+                if bytes > 0 && bytes < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
-            match read {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-                Ok(read) => {
+            match (read, tried) {
+                (Some(read), _) => {
                     // SAFETY: read(2) has filled this many bytes.
                     unsafe { buffer.advance(read) };
                     let state = &self.state;
@@ -251,6 +254,10 @@ impl Read for Watched {
                     }
                     return Poll::Ready(Ok(()));
                 }
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Poll::Ready(Err(error));
+                }
+                (None, _) => {}
             }
         }
     }

@@ -1,8 +1,8 @@
 //! HTTP services: components that export `wasi:http/incoming-handler` (0.2) or `wasi:http/handler` (0.3).
 //!
 //! [`listen`] opens the port, [`serve`] accepts connections and ends them gracefully, on the threads of a [`pool`];
-//! [`connection`] watches over one connection's time, [`request`] over one request's limits, [`instances`] makes a fresh instance for each request
-//! (Wasmtime's own `ProxyHandler` does the rest), and [`ticker`] makes endless ones stop.
+//! [`connection`] watches over one connection's time, [`request`] over one request's limits, and [`handler`] hands it to a fresh
+//! instance, by [`calls`] (WASI 0.2) or [`tasks`] (0.3). [`instances`] is what both make them from, and [`ticker`] makes endless ones stop.
 //!
 //! HTTP/1.1 and HTTP/2 without TLS (prior knowledge) are told apart by a connection's first bytes. Trailers of requests reach
 //! the guest; those of responses reach HTTP/2 clients always, and HTTP/1.1 clients that say `TE: trailers` where the
@@ -10,12 +10,15 @@
 //! ways. A client that goes away does not end its request's instance, which has its request's time.
 
 mod body;
+mod calls;
 mod connection;
+mod handler;
 mod instances;
 mod listen;
 mod pool;
 mod request;
 mod serve;
+mod tasks;
 mod ticker;
 
 use std::process::ExitCode;
@@ -23,10 +26,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use wasmtime::component::Component;
-use wasmtime_wasi_http::handler::{ProxyHandler, ProxyPre};
 use wasmtime_wasi_http::{p2, p3};
 use wisp_contract::facts::Kind;
 
+use self::calls::Calls;
+use self::handler::Handler;
+use self::tasks::Tasks;
 use crate::command::Run;
 use crate::host::Host;
 use crate::prepare::Parts;
@@ -36,29 +41,28 @@ use crate::{exit, heap, signals};
 pub(crate) fn service(parts: &Parts<'_>, component: &Component) -> Result<Run> {
     let host = Arc::new(Host::new(parts.plan, false)?);
     let linked = parts.link(component)?;
-    let program = match parts.plan.program.facts.kind {
-        Kind::Http03 => ProxyPre::P3(p3::bindings::ServicePre::new(linked)?),
-        _ => ProxyPre::P2(p2::bindings::ProxyPre::new(linked)?),
-    };
     let port = listen::open(host.env())?;
     let main = pool::main().context("the reactor could not be made")?;
     let cpus = parts.cpus.subscribe();
     let settings = parts.plan.http.clone();
-    let instances = instances::Instances {
+    let instances = Arc::new(instances::Instances {
         engine: parts.engine.clone(),
         host,
         budget: Arc::clone(&parts.budget),
-        program,
         name: parts.program(),
         settings: settings.clone(),
         ticker: ticker::Ticker::start(parts.engine.clone()).context("no thread to measure time with")?,
         freed: Arc::default(),
+    });
+    let handler = match parts.plan.program.facts.kind {
+        Kind::Http03 => Handler::Tasks(Tasks::new(instances, p3::bindings::ServicePre::new(linked)?)),
+        _ => Handler::Calls(Calls::new(instances, p2::bindings::ProxyPre::new(linked)?)),
     };
     Ok(Box::new(move || {
         heap::give_back();
         let served = signals::tell_instead_of_exit()
             .map_err(anyhow::Error::from)
-            .and_then(|()| main.block_on(serve::serve(port, ProxyHandler::new(instances), settings, cpus)));
+            .and_then(|()| main.block_on(serve::serve(port, handler, settings, cpus)));
         // What still runs has had its time.
         main.shutdown_background();
         match served {

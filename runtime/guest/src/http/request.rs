@@ -12,12 +12,12 @@ use hyper::body::{Body, Incoming};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::WasiBody;
-use wasmtime_wasi_http::handler::{InstantiationError, ProxyHandler};
 use wisp_contract::counters::Counter;
 
 use super::body::{Held, Limited};
 use super::connection::Activity;
-use super::instances::{Instances, Ticket};
+use super::handler::{Handler, Unhandled};
+use super::instances::Ticket;
 
 /// How long a request waits for memory that other requests hold.
 const WAIT_FOR_MEMORY: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ const WAIT_FOR_MEMORY: Duration = Duration::from_secs(5);
 /// What answers requests.
 #[derive(Clone)]
 pub(crate) struct Service {
-    handler: ProxyHandler<Instances>,
+    handler: Handler,
     /// Requests that may run at one time.
     permits: Arc<Semaphore>,
 }
@@ -34,8 +34,8 @@ pub(crate) struct Service {
 pub(crate) type Answer = Response<Held<(Activity, Option<Arc<Ticket>>)>>;
 
 impl Service {
-    pub(crate) fn new(handler: ProxyHandler<Instances>) -> Self {
-        let permits = handler.state().settings.max_requests.max(1) as usize;
+    pub(crate) fn new(handler: Handler) -> Self {
+        let permits = handler.instances().settings.max_requests.max(1) as usize;
         Self { handler, permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))) }
     }
 
@@ -45,7 +45,7 @@ impl Service {
         request: Request<Incoming>,
         activity: Activity,
     ) -> Result<Answer, Infallible> {
-        let instances = self.handler.state();
+        let instances = self.handler.instances();
         instances.budget.counters().add(Counter::Requests, 1);
         let deadline = Instant::now() + instances.patience();
         let (response, ticket) = match self.of_guest(request, deadline).await {
@@ -60,7 +60,7 @@ impl Service {
         request: Request<Incoming>,
         deadline: Instant,
     ) -> Result<(Response<WasiBody>, Arc<Ticket>), Own> {
-        let instances = self.handler.state();
+        let instances = self.handler.instances();
         if request.uri().authority().is_none() && !request.headers().contains_key(header::HOST) {
             return Err(Own::NoHost);
         }
@@ -86,39 +86,39 @@ impl Service {
         }
     }
 
-    /// Hands the request to a fresh instance, and waits for memory where there is none for it.
+    /// Hands the request to an instance, and waits for memory where there is none for it.
     async fn handle(
         &self,
         ticket: &Arc<Ticket>,
         mut request: Request<WasiBody>,
         deadline: Instant,
     ) -> Result<Response<WasiBody>, Own> {
-        let instances = self.handler.state();
+        let instances = self.handler.instances();
         let patience = Instant::now() + WAIT_FOR_MEMORY;
         loop {
             let freed = instances.freed.notified();
-            let error = match self.handler.handle(Arc::clone(ticket), request).await {
+            let unhandled = match self.handler.handle(ticket, request, deadline).await {
                 Ok(response) => return Ok(response),
                 // The instance's time is the request's; a guest that computes may have kept this thread beyond it.
                 Err(_) if Instant::now() >= deadline => return Err(Own::TimedOut),
-                Err(error) => error,
+                Err(unhandled) => unhandled,
             };
-            let error = match error.downcast::<InstantiationError<Arc<Ticket>>>() {
-                Ok(uninstantiated) => uninstantiated,
-                Err(error) => {
+            let (error, returned) = match unhandled {
+                Unhandled::Uninstantiated(error, request) => (error, request),
+                Unhandled::Failed(error) => {
                     ticket.explain(&error);
                     return Err(Own::Failed);
                 }
             };
-            if !is_for_want_of_memory(&error.error) {
-                ticket.explain(&wasmtime::format_err!("{:#}", error.error));
+            if !is_for_want_of_memory(&error) {
+                ticket.explain(&wasmtime::format_err!("{error:#}"));
                 return Err(Own::Failed);
             }
             let is_alone = instances.budget.counters().get(Counter::RequestsInFlight) <= 1;
             if is_alone {
                 return Err(Own::NoMemory);
             }
-            request = error.request.into_inner().map_err(|_| Own::Failed)?;
+            request = *returned;
             if timeout_at(patience, freed).await.is_err() {
                 return Err(Own::NoMemory);
             }

@@ -22,12 +22,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use wasmtime_wasi_http::handler::ProxyHandler;
 use wisp_contract::counters::Counter;
 use wisp_contract::plan::HttpSettings;
 
 use super::connection::{self, Phase};
-use super::instances::Instances;
+use super::handler::Handler;
 use super::listen::Port;
 use super::pool::{self, Pool};
 use super::request::Service;
@@ -39,7 +38,7 @@ const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 /// Serves until the process is asked to stop, and what follows from it. `cpus` is the container's quota of processors.
 pub(crate) async fn serve(
     port: Port,
-    handler: ProxyHandler<Instances>,
+    handler: Handler,
     settings: HttpSettings,
     mut cpus: watch::Receiver<Option<f64>>,
 ) -> Result<()> {
@@ -156,11 +155,7 @@ impl Server {
         }
     }
 
-    async fn drain(
-        &mut self,
-        listener: AsyncFd<TcpListener>,
-        handler: &ProxyHandler<Instances>,
-    ) -> Result<()> {
+    async fn drain(&mut self, listener: AsyncFd<TcpListener>, handler: &Handler) -> Result<()> {
         if !self.is_unused() {
             self.enter(Phase::Draining);
             let over = Instant::now() + self.delay;
@@ -197,14 +192,14 @@ impl Server {
     }
 
     /// Waits for the connections' ends and for what guests do after their responses.
-    async fn finish(&self, handler: &ProxyHandler<Instances>) {
+    async fn finish(&self, handler: &Handler) {
         let deadline = Instant::now() + self.timeout;
         while self.open.count.load(Ordering::Acquire) > 0 {
             if timeout_at(deadline, self.open.none.notified()).await.is_err() {
                 return;
             }
         }
-        let instances = handler.state();
+        let instances = handler.instances();
         loop {
             let freed = instances.freed.notified();
             let is_done = instances.budget.counters().get(Counter::RequestsInFlight) == 0;
