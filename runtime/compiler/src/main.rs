@@ -34,18 +34,20 @@ fn run() -> Result<()> {
     io::stdin().read_to_end(&mut wasm).context("the program could not be read from stdin")?;
     wisp_reader::unless_wasm(&wasm)?;
 
-    // The features are the same in every profile; the profile itself may depend on what is found.
-    let features = engine(Profile::Fast)?.get_wasm_features();
-    let mut facts =
-        wisp_reader::read(&wasm, features).map_err(|error| wisp_reader::invalid(&wasm, &error))?.facts;
-    let profile = asked.unwrap_or_else(|| Profile::for_kind(facts.kind));
+    // The profile itself may depend on what is found; this one has every feature.
+    let read = |profile| anyhow::Ok(wisp_reader::read(&wasm, engine(profile)?.get_wasm_features()));
+    let mut facts = read(Profile::Fast)?.map_err(|error| wisp_reader::invalid(&wasm, &error))?.facts;
+    let profile = match asked {
+        Some(profile) => profile,
+        None => fitting(Profile::for_kind(facts.kind), |profile| Ok(read(profile)?.is_ok()))?,
+    };
     let engine = engine(profile)?;
     let code = if facts.kind.is_module() {
         engine.precompile_module(&wasm)
     } else {
         engine.precompile_component(&wasm)
     };
-    let code = code.map_err(|error| refuse::uncompilable(&wasm, features, &error))?;
+    let code = code.map_err(|error| refuse::uncompilable(&wasm, engine.get_wasm_features(), &error))?;
 
     facts.wasmtime = wisp_engine::WASMTIME.to_owned();
     facts.profile = profile.name().to_owned();
@@ -54,6 +56,14 @@ fn run() -> Result<()> {
     let mut stdout = io::stdout().lock();
     serde_json::to_writer(&mut stdout, &facts)?;
     stdout.flush().context("what was found in the program could not be written")
+}
+
+/// The first of `profile` and the wider ones that holds the program.
+fn fitting(profile: Profile, holds: impl Fn(Profile) -> Result<bool>) -> Result<Profile> {
+    match profile.wider() {
+        Some(wider) if !holds(profile)? => fitting(wider, holds),
+        _ => Ok(profile),
+    }
 }
 
 fn engine(profile: Profile) -> Result<wisp_engine::Engine> {
@@ -69,7 +79,9 @@ fn profile(mut args: impl Iterator<Item = String>) -> Result<Option<Profile>> {
         let value = match arg.split_once('=') {
             Some(("--profile", value)) => value.to_owned(),
             None if arg == "--profile" => args.next().unwrap_or_default(),
-            _ => bail!("{arg:?} is not an option; use --profile auto|fast|service|debug|profile|small-va"),
+            _ => bail!(
+                "{arg:?} is not an option; use --profile auto|fast|service|service-0.2|debug|profile|small-va"
+            ),
         };
         profile = if value == "auto" { None } else { Some(value.parse().map_err(anyhow::Error::msg)?) };
     }

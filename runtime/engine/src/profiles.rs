@@ -13,6 +13,9 @@ pub enum Profile {
     Fast,
     /// For HTTP services: as [`Profile::Fast`], with epoch checks so that one request can be interrupted.
     Service,
+    /// For HTTP services of WASI 0.2: as [`Profile::Service`], without what the tasks, streams and futures of 0.3 need, which
+    /// costs each call time whether they are used or not.
+    Service02,
     /// For looking for mistakes: little optimization, so that backtraces show every frame.
     Debug,
     /// For profilers: as [`Profile::Fast`], with symbols and native unwind tables.
@@ -23,12 +26,17 @@ pub enum Profile {
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 5] = [Self::Fast, Self::Service, Self::Debug, Self::Profile, Self::SmallVa];
+    pub const ALL: [Self; 6] =
+        [Self::Fast, Self::Service, Self::Service02, Self::Debug, Self::Profile, Self::SmallVa];
 
     /// The profile for a program of `kind` when nobody asked for another.
     #[must_use]
     pub fn for_kind(kind: Kind) -> Self {
-        if kind.is_http() { Self::Service } else { Self::Fast }
+        match kind {
+            Kind::Http02 => Self::Service02,
+            Kind::Http03 => Self::Service,
+            _ => Self::Fast,
+        }
     }
 
     /// The name by which a profile is asked for and recorded.
@@ -37,10 +45,18 @@ impl Profile {
         match self {
             Self::Fast => "fast",
             Self::Service => "service",
+            Self::Service02 => "service-0.2",
             Self::Debug => "debug",
             Self::Profile => "profile",
             Self::SmallVa => "small-va",
         }
+    }
+
+    /// The profile for a program of this profile's that the profile cannot hold.
+    #[must_use]
+    pub fn wider(self) -> Option<Self> {
+        // What is of WASI 0.2 by its exports may use the component model of 0.3 within.
+        (self == Self::Service02).then_some(Self::Service)
     }
 
     /// Whether code of this profile checks epochs, and so needs a deadline set before it runs.
@@ -61,7 +77,8 @@ impl Profile {
             .debug_symbols(matches!(self, Self::Profile))
             .collector(Collector::Copying)
             .wasm_component_model(true)
-            .wasm_component_model_async(true)
+            .wasm_component_model_async(self != Self::Service02)
+            .concurrency_support(self != Self::Service02)
             .memory_init_cow(true)
             .signals_based_traps(true);
         if self == Self::SmallVa {
@@ -81,7 +98,7 @@ impl Profile {
     fn backtraces(self) -> WasmBacktraceDetails {
         match self {
             Self::Debug | Self::Profile => WasmBacktraceDetails::Enable,
-            Self::Fast | Self::Service | Self::SmallVa => WasmBacktraceDetails::Disable,
+            Self::Fast | Self::Service | Self::Service02 | Self::SmallVa => WasmBacktraceDetails::Disable,
         }
     }
 
@@ -89,7 +106,9 @@ impl Profile {
     pub(crate) fn optimization(self) -> wasmtime::OptLevel {
         match self {
             Self::Debug => wasmtime::OptLevel::None,
-            Self::Fast | Self::Service | Self::Profile | Self::SmallVa => wasmtime::OptLevel::Speed,
+            Self::Fast | Self::Service | Self::Service02 | Self::Profile | Self::SmallVa => {
+                wasmtime::OptLevel::Speed
+            }
         }
     }
 }
@@ -125,6 +144,7 @@ mod tests {
 
     #[test]
     fn services_are_interruptible_and_commands_pay_nothing_for_it() {
+        assert!(Profile::for_kind(Kind::Http02).has_epochs());
         assert!(Profile::for_kind(Kind::Http03).has_epochs());
         assert!(!Profile::for_kind(Kind::Command02).has_epochs());
         assert!(!Profile::for_kind(Kind::Module).has_epochs());
