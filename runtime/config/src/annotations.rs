@@ -10,6 +10,9 @@ use crate::Config;
 /// How long an HTTP service goes on accepting after SIGTERM, for example `"5s"`.
 pub const DRAIN_DELAY: &str = "wisp.dev/drain-delay";
 
+/// How many requests one instance of a WASI 0.2 service may serve, for example `"1000"`.
+pub const REQUESTS_PER_INSTANCE: &str = "wisp.dev/requests-per-instance";
+
 /// Every annotation that means something to Wisp begins so.
 const PREFIX: &str = "wisp.dev/";
 
@@ -17,7 +20,7 @@ const PREFIX: &str = "wisp.dev/";
 #[derive(Debug, thiserror::Error)]
 pub enum AnnotationError {
     /// The name is not one of ours, and would silently do nothing.
-    #[error("the annotation {0} is not known; the ones that are: {DRAIN_DELAY}")]
+    #[error("the annotation {0} is not known; the ones that are: {DRAIN_DELAY}, {REQUESTS_PER_INSTANCE}")]
     Unknown(String),
     /// The value cannot be read.
     #[error("the annotation {name} is {value:?}, expected {expected}")]
@@ -58,6 +61,9 @@ impl Config {
         for (name, value) in annotations.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
             match name.as_str() {
                 DRAIN_DELAY => settings.drain_delay_ms = self.drain_delay(value)?,
+                REQUESTS_PER_INSTANCE => {
+                    settings.requests_per_instance = self.requests_per_instance(value)?;
+                }
                 _ => return Err(AnnotationError::Unknown(name.clone())),
             }
         }
@@ -83,6 +89,23 @@ impl Config {
         }
         Ok(u64::try_from(asked.as_millis()).unwrap_or(u64::MAX))
     }
+
+    fn requests_per_instance(&self, value: &str) -> Result<u32, AnnotationError> {
+        let name = REQUESTS_PER_INSTANCE;
+        let asked = value.parse::<u32>().ok().filter(|asked| *asked > 0).ok_or_else(|| {
+            AnnotationError::Bad { name, value: value.into(), expected: "a number such as \"1000\"" }
+        })?;
+        let allowed = self.policy.max_requests_per_instance;
+        if asked > allowed {
+            return Err(AnnotationError::Policy {
+                name,
+                asked: asked.to_string(),
+                allowed: format!("at most {allowed}"),
+                key: "policy.max_requests_per_instance",
+            });
+        }
+        Ok(asked)
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +124,25 @@ mod tests {
         assert_eq!(drain_delay(DRAIN_DELAY, "5s"), Ok(5_000));
         let error = drain_delay(DRAIN_DELAY, "1h").unwrap_err();
         assert!(error.contains("allows at most 60s (policy.max_drain_delay"), "{error}");
+    }
+
+    #[test]
+    fn a_pod_lets_its_instances_serve_more_requests_within_the_policy() {
+        let requests = |config: &Config, value: &str| {
+            let annotations = HashMap::from([(REQUESTS_PER_INSTANCE.to_owned(), value.to_owned())]);
+            let settings = config.http_settings(&annotations).map_err(|error| error.to_string())?;
+            Ok::<_, String>(settings.requests_per_instance)
+        };
+        let mut config = Config::default();
+        assert_eq!(config.http.settings().requests_per_instance, 1, "who asks for nothing");
+        assert_eq!(requests(&config, "1000"), Ok(1000));
+        assert!(requests(&config, "0").unwrap_err().contains("expected a number"));
+        config.policy.max_requests_per_instance = 1;
+        assert!(
+            requests(&config, "2")
+                .unwrap_err()
+                .contains("allows at most 1 (policy.max_requests_per_instance")
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use bytesize::ByteSize;
 use serde::Deserialize;
 use wisp_contract::plan::HttpSettings;
 
-pub use annotations::{AnnotationError, DRAIN_DELAY};
+pub use annotations::{AnnotationError, DRAIN_DELAY, REQUESTS_PER_INSTANCE};
 
 /// Where the configuration is.
 pub const PATH: &str = "/etc/wisp/config.toml";
@@ -99,6 +99,8 @@ pub struct Http {
     pub max_connections: u32,
     /// Requests at one time.
     pub max_requests: u32,
+    /// Requests that one instance may serve, unless the pod asks otherwise.
+    pub requests_per_instance: u32,
     /// Streams at one time on one HTTP/2 connection.
     pub max_streams: u32,
     /// A request's headers.
@@ -118,6 +120,7 @@ impl Default for Http {
             request_timeout: Duration::from_millis(http.request_timeout_ms),
             max_connections: http.max_connections,
             max_requests: http.max_requests,
+            requests_per_instance: http.requests_per_instance,
             max_streams: http.max_streams,
             max_header_size: ByteSize::b(u64::from(http.max_header_bytes)),
             max_body_size: ByteSize::b(http.max_body_bytes),
@@ -138,6 +141,7 @@ impl Http {
             request_timeout_ms: ms(self.request_timeout),
             max_connections: self.max_connections,
             max_requests: self.max_requests,
+            requests_per_instance: self.requests_per_instance,
             max_streams: self.max_streams,
             max_header_bytes: u32::try_from(self.max_header_size.as_u64()).unwrap_or(u32::MAX),
             max_body_bytes: self.max_body_size.as_u64(),
@@ -152,11 +156,13 @@ pub struct Policy {
     /// The longest `wisp.dev/drain-delay`.
     #[serde(with = "humantime_serde")]
     pub max_drain_delay: Duration,
+    /// The most `wisp.dev/requests-per-instance`.
+    pub max_requests_per_instance: u32,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { max_drain_delay: Duration::from_secs(60) }
+        Self { max_drain_delay: Duration::from_secs(60), max_requests_per_instance: 1_000_000 }
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) const CASES: &[Case] = cases![Shared:
     bodies_stream_both_ways,
     trailers_arrive_over_http_1_and_2,
     each_request_has_a_fresh_instance,
+    an_instance_serves_as_many_requests_as_the_pod_asks_for,
+    an_instance_that_trapped_serves_no_other_request,
     requests_are_served_beside_each_other,
     a_request_that_traps_fails_alone,
     sigterm_under_load_loses_no_request,
@@ -153,6 +155,27 @@ fn each_request_has_a_fresh_instance(bed: &Bed) -> Outcome {
         let found = get(pid, "/search")?;
         ensure!(found == own, "one request's memory reached the next: {found:?} and not {own:?}");
     }
+    stopped(task)
+}
+
+fn an_instance_serves_as_many_requests_as_the_pod_asks_for(bed: &Bed) -> Outcome {
+    let flags = ["--annotation", "wisp.dev/requests-per-instance=4"];
+    let (task, pid) = serving(bed, "/http-0.2.wasm", &flags)?;
+    // The check that it serves was the first instance's first request.
+    for served in ["2\n", "3\n", "4\n", "1\n", "2\n"] {
+        let count = get(pid, "/count")?;
+        ensure!(count == served, "{count:?} and not {served:?} requests of an instance");
+    }
+    stopped(task)
+}
+
+fn an_instance_that_trapped_serves_no_other_request(bed: &Bed) -> Outcome {
+    let flags = ["--annotation", "wisp.dev/requests-per-instance=1000"];
+    let (task, pid) = serving(bed, "/http-0.2.wasm", &flags)?;
+    let args = ["--output", "/dev/null", "--write-out", "%{http_code}", "http://127.0.0.1:8080/trap"];
+    ensure!(curl(pid, &args)?.success()? == "500", "the trap was not answered 500");
+    let count = get(pid, "/count")?;
+    ensure!(count == "1\n", "{count:?}: the instance that trapped served on");
     stopped(task)
 }
 
