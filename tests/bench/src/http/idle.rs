@@ -37,7 +37,7 @@ pub(super) fn measure(node: &Node) -> Result<Figure> {
         "wake-ups of an idle pod in a minute",
         "",
         "Of all threads of its processes, by how often they went to sleep; the service has answered one request. containerd's own \
-         questions, for a pod's figures every ten seconds, wake its shim. Under runc that is one of them.",
+         questions for a pod's figures, two each second, are turned off here; each wakes a shim, and nothing else of a pod.",
         Pairs::None,
         series,
     ))
