@@ -1,5 +1,8 @@
 //! `wisp`: the tool that a person uses on a node.
 
+mod completions;
+#[cfg(test)]
+mod docs;
 mod doctor;
 mod images;
 mod inspect;
@@ -33,13 +36,15 @@ enum Command {
     /// Run a program here and now, without containerd and without root, as it runs in a pod
     #[command(
         after_help = "Examples:\n  wisp run app.wasm --verbose\n  wisp run -v ./data:/data:ro -e LEVEL=2 -m 64m app.wasm\n  \
-                      wisp run -p 9000 service.wasm\n  wisp run --invoke add sums.wat 1 2\n\n\
+                      wisp run -p 127.0.0.1:9000:8080 service.wasm\n  wisp run --invoke add sums.wat 1 2\n\n\
                       Exit codes: the program's own; 134 after a trap; 125 where Wisp is at fault, 126 where the program \
                       cannot be run, 127 where there is none"
     )]
     Run(Box<run::Args>),
     /// Compile programs into this node's cache, before the first pod that runs them
-    #[command(after_help = "Example:\n  wisp compile app.wasm")]
+    #[command(
+        after_help = "Example:\n  wisp compile app.wasm\n\nExit codes: 1 where one of them cannot be compiled"
+    )]
     Compile {
         /// Wasm modules or components
         #[arg(required = true, value_name = "FILE")]
@@ -52,6 +57,14 @@ enum Command {
                       Exit codes: 1 where the file is no program"
     )]
     Inspect(inspect::Args),
+    /// Print what a shell needs to complete the command line
+    #[command(
+        after_help = "Examples:\n  wisp completions bash > /usr/share/bash-completion/completions/wisp\n  \
+                      wisp completions zsh > /usr/share/zsh/vendor-completions/_wisp\n  \
+                      wisp completions fish > ~/.config/fish/completions/wisp.fish\n\n\
+                      Exit codes: 2 for a shell that is not known"
+    )]
+    Completions(completions::Args),
     /// Write the WIT of the component on standard input (`wisp inspect` runs it)
     #[command(hide = true)]
     WitOfStdin,
@@ -61,12 +74,14 @@ enum Command {
     Registry(registry::Command),
     /// Put Wisp on this node: its programs, and containerd's handler for pods; or take all of it back
     #[command(
-        after_help = "Examples:\n  wisp install\n  wisp install --uninstall\n  wisp install --root /proc/1/root --label-node --stay   (in a DaemonSet's pod)"
+        after_help = "Examples:\n  wisp install\n  wisp install --uninstall\n  wisp install --root /proc/1/root --label-node --stay   (in a DaemonSet's pod)\n\n\
+                      Exit codes: 1 where nothing was installed and everything is as it was"
     )]
     Install(install::Args),
     /// Say what on this node would keep a Wasm pod from running, and the cure; exits 1 where something would
     #[command(
-        after_help = "Examples:\n  wisp doctor\n  wisp doctor --json | jq '.findings[] | select(.state != \"ok\")'"
+        after_help = "Examples:\n  wisp doctor\n  wisp doctor --json | jq '.findings[] | select(.state != \"ok\")'\n\n\
+                      Exit codes: 1 where something would keep a Wasm pod from running"
     )]
     Doctor(doctor::Args),
     /// Log in to a registry; the login is kept where docker keeps it
@@ -91,13 +106,29 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse().command) {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return no_command_line(&error),
+    };
+    match run(args.command) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             writeln!(io::stderr(), "wisp: {error:#}").ok();
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Says what is wrong with a command line, or gives the help that it asks for. Of `wisp run` the exit code is docker's.
+fn no_command_line(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell if the output is gone.
+    error.print().ok();
+    let is_run = std::env::args_os().nth(1).is_some_and(|command| command == "run");
+    match error.use_stderr() {
+        false => ExitCode::SUCCESS,
+        true if is_run => ExitCode::from(125),
+        true => ExitCode::from(2),
     }
 }
 
@@ -117,6 +148,7 @@ fn run(command: Command) -> Result<ExitCode> {
             }
         }
         Command::Inspect(args) => return inspect::run(&args, &mut out),
+        Command::Completions(args) => completions::run(&args, &mut out)?,
         Command::WitOfStdin => inspect::print_wit(&mut io::stdin().lock(), &mut out)?,
         Command::Images(command) => images::run(command, &mut out)?,
         Command::Registry(command) => registry::run(command, &mut out)?,
@@ -155,5 +187,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples_and_exit_codes() {
+        for command in Args::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "wisp {} has no example", command.get_name());
+            assert!(help.contains("Exit codes"), "wisp {} has no exit codes", command.get_name());
+        }
     }
 }

@@ -134,6 +134,7 @@ impl Http {
     pub fn settings(&self) -> HttpSettings {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         HttpSettings {
+            address: None,
             drain_delay_ms: ms(self.drain_delay),
             drain_timeout_ms: ms(self.drain_timeout),
             header_timeout_ms: ms(self.header_timeout),

@@ -4,6 +4,7 @@
 //! by number in the plan; 0, 1 and 2 are the container's stdio. The guest process reads no environment and no argument:
 //! its command line is only for people who look at `ps`.
 
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use serde::{Deserialize, Serialize};
@@ -136,6 +137,8 @@ pub struct Preopen {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HttpSettings {
+    /// The address to listen on; all of this network namespace if there is none.
+    pub address: Option<IpAddr>,
     /// How long a service goes on accepting after SIGTERM, in milliseconds.
     pub drain_delay_ms: u64,
     /// How long requests in flight may take to finish after that, in milliseconds.
@@ -163,6 +166,7 @@ pub struct HttpSettings {
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
+            address: None,
             drain_delay_ms: 3_000,
             drain_timeout_ms: 25_000,
             header_timeout_ms: 10_000,

@@ -17,6 +17,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     inspect_tells_a_programs_interfaces_and_what_of_them_wisp_gives,
     inspect_compiles_nothing_and_says_what_the_cache_has,
     inspect_refuses_what_is_no_program_in_one_sentence,
+    a_wrong_command_line_is_told_from_a_failure,
     inspect_gives_up_on_types_without_end_and_tells_the_rest,
 ];
 
@@ -115,6 +116,15 @@ fn inspect_refuses_what_is_no_program_in_one_sentence() -> Outcome {
             ensure!(ended.stderr.trim().lines().count() == 1, "{file}: {ended:?}");
             ensure!(options.len() == 2 && options[1] == "--wit" || ended.stderr.contains(word), "{ended:?}");
         }
+    }
+    Ok(())
+}
+
+fn a_wrong_command_line_is_told_from_a_failure() -> Outcome {
+    let bed = Bed::new("usage")?;
+    for args in [&["inspect", "--no-such"][..], &["inspect"], &["no-such"], &["completions", "csh"]] {
+        let ended = bed.wisp(args)?;
+        ensure!(ended.code == 2 && ended.stdout.is_empty(), "{args:?}: {ended:?}");
     }
     Ok(())
 }

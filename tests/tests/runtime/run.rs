@@ -24,6 +24,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     run_tells_a_trap_as_a_pod_does,
     run_refuses_memory_beyond_the_limit,
     run_tells_what_cannot_run_with_dockers_exit_codes,
+    run_refuses_a_wrong_command_line_with_dockers_exit_code,
     run_serves_until_it_is_interrupted,
 ];
 
@@ -164,6 +165,7 @@ fn run_tells_what_cannot_run_with_dockers_exit_codes() -> Outcome {
             (&["-v", "nowhere:/a", "sum.wat#add", "1", "2"], 125, "nowhere"),
             (&["-v", "sum.wat:/a:xx", "sum.wat#add", "1", "2"], 125, "xx"),
             (&["-w", "a", "sum.wat#add", "1", "2"], 125, "absolute"),
+            (&["-p", "127.0.0:1", "sum.wat#add", "1", "2"], 125, "no address"),
         ] {
             let ended = user.run(args)?;
             ensure!(ended.code == code && ended.stderr.contains(word), "{args:?}: {ended:?}");
@@ -173,15 +175,27 @@ fn run_tells_what_cannot_run_with_dockers_exit_codes() -> Outcome {
     Ok(())
 }
 
+fn run_refuses_a_wrong_command_line_with_dockers_exit_code() -> Outcome {
+    let [root, _] = users("usage")?;
+    for args in [&["--no-such", "a.wasm"][..], &["-m", "much", "a.wasm"], &[]] {
+        let ended = root.run(args)?;
+        ensure!(ended.code == 125 && ended.stderr.starts_with("error: "), "{args:?}: {ended:?}");
+    }
+    let ended = root.run(&["--help"])?;
+    ensure!(ended.code == 0 && ended.stdout.contains("Examples:"), "{ended:?}");
+    Ok(())
+}
+
 fn run_serves_until_it_is_interrupted() -> Outcome {
-    for (user, signal) in users("http")?.into_iter().zip([Signal::SIGINT, Signal::SIGTERM]) {
+    let ways = [(Signal::SIGINT, "9090:8080", "localhost"), (Signal::SIGTERM, "127.0.0.1:9090", "127.0.0.1")];
+    for (user, (signal, publish, host)) in users("http")?.into_iter().zip(ways) {
         let guest = site::guest("http-0.2.wasm")?.display().to_string();
-        let mut command = user.command(&["-p", "9090:8080", &guest])?;
+        let mut command = user.command(&["-p", publish, &guest])?;
         process::dies_with_us(&mut command).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().context("starting wisp run")?;
         let mut said = String::new();
         BufReader::new(child.stderr.take().context("stderr")?).read_line(&mut said)?;
-        ensure!(said.contains("http://localhost:9090/"), "{said}");
+        ensure!(said.contains(&format!("http://{host}:9090/")), "{said}");
         // The port is bound when the address is told, and listens at once.
         let mut stream = eventually("the service", LIMIT, || {
             user.space.inside(|| Ok(TcpStream::connect("127.0.0.1:9090").ok()))

@@ -16,7 +16,7 @@ use wisp_cache::Compiled;
 use wisp_contract::companion;
 use wisp_contract::plan::{Entry, HttpSettings, PLAN_FD, Plan, Preopen, Program, Report};
 
-use super::options::Volume;
+use super::options::{Listen, Volume};
 use super::{Args, Failure};
 
 /// Signals that are the guest's business.
@@ -35,8 +35,8 @@ pub(super) struct Guest {
     pub(super) env: Vec<String>,
     /// The folders that it sees.
     pub(super) volumes: Vec<Volume>,
-    /// The port, if it is a service.
-    pub(super) serves: Option<u16>,
+    /// Where it listens, if it is a service.
+    pub(super) serves: Option<Listen>,
     /// How it serves.
     pub(super) http: HttpSettings,
 }
@@ -49,8 +49,8 @@ impl Guest {
         let waited = block().context("signals")?;
         let mut child = self.spawn(args, write)?;
         let report = report(read.into());
-        if let (Ok(()), Some(port)) = (&report, serves) {
-            writeln!(io::stderr(), "wisp: serving on http://localhost:{port}/").ok();
+        if let (Ok(()), Some(listen)) = (&report, serves) {
+            writeln!(io::stderr(), "wisp: serving on http://{listen}/").ok();
         }
         let status = follow(&mut child, &waited).context("the guest process")?;
         // A signal before the program was loaded ends it without a report, and needs no explanation.

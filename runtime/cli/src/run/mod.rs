@@ -67,15 +67,20 @@ fn start(args: &Args) -> Result<u8, Failure> {
     };
     let entry =
         Entry::of(export, &compiled.facts, file).map_err(|error| Failure::NotRunnable(error.into()))?;
+    let serves = (entry == Entry::Http).then(|| args.listen()).transpose()?;
     let guest = guest::Guest {
         name: file.to_owned(),
-        serves: (entry == Entry::Http).then(|| args.port()).transpose()?,
+        serves,
         entry,
         compiled,
         env: args.environment()?,
         volumes: args.volumes()?,
         // The delay is for load balancers that still send requests, and here there is none.
-        http: HttpSettings { drain_delay_ms: 0, ..config.http.settings() },
+        http: HttpSettings {
+            address: serves.and_then(|listen| listen.address),
+            drain_delay_ms: 0,
+            ..config.http.settings()
+        },
     };
     guest.run(args)
 }

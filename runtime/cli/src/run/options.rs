@@ -1,6 +1,8 @@
 //! The options of `wisp run`, in docker's words.
 
+use std::fmt;
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -23,8 +25,9 @@ pub(crate) struct Args {
     /// The guest's working directory
     #[arg(short, long, value_name = "PATH", default_value = "/")]
     workdir: String,
-    /// The port of an HTTP service on this machine (8080); GUEST may only be the port that the service has in a pod
-    #[arg(short, long, value_name = "HOST[:GUEST]")]
+    /// The port of an HTTP service on this machine (8080), on one address or on all; GUEST may only be the port that the service
+    /// has in a pod
+    #[arg(short, long, value_name = "[ADDRESS:]HOST[:GUEST]")]
     publish: Option<String>,
     /// The guest's memory limit, for instance 64m; held by the guest process itself, not by a cgroup
     #[arg(short, long, value_name = "BYTES", value_parser = bytes)]
@@ -63,6 +66,26 @@ pub(super) struct Volume {
     pub(super) writable: bool,
 }
 
+/// Where a service listens on this machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Listen {
+    /// One address, or all.
+    pub(super) address: Option<IpAddr>,
+    /// The port.
+    pub(super) port: u16,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) if !address.is_unspecified() => {
+                write!(f, "{}", SocketAddr::new(address, self.port))
+            }
+            _ => write!(f, "localhost:{}", self.port),
+        }
+    }
+}
+
 impl Args {
     /// The file, and the export that is named.
     pub(super) fn program(&self) -> (&str, Option<String>) {
@@ -92,30 +115,25 @@ impl Args {
         }
         self.env.iter().try_for_each(|variable| set(&mut variables, variable))?;
         if self.publish.is_some() {
-            let port = self.port()?;
+            let Listen { port, .. } = self.listen()?;
             set(&mut variables, &format!("PORT={port}"))?;
         }
         Ok(variables)
     }
 
-    /// The port that a service listens on.
-    pub(super) fn port(&self) -> Result<u16> {
+    /// Where a service listens.
+    pub(super) fn listen(&self) -> Result<Listen> {
         let inside = self.env.iter().rev().find_map(|variable| variable.strip_prefix("PORT="));
         let inside = inside.map_or(Ok(PORT), |text| port(text).with_context(|| format!("PORT={text}")))?;
-        let Some(publish) = &self.publish else { return Ok(inside) };
-        let (outside, asked) = match publish.split_once(':') {
-            Some((outside, asked)) => {
-                (outside, Some(port(asked).with_context(|| format!("--publish {publish}"))?))
-            }
-            None => (publish.as_str(), None),
-        };
+        let Some(publish) = &self.publish else { return Ok(Listen { address: None, port: inside }) };
+        let (listen, asked) = published(publish).with_context(|| format!("--publish {publish}"))?;
         if let Some(asked) = asked.filter(|asked| *asked != inside) {
             bail!(
                 "--publish {publish}: the service's port is {inside} and not {asked}; use --publish HOST:{inside}, or say \
                  --env PORT={asked} too"
             );
         }
-        port(outside).with_context(|| format!("--publish {publish}"))
+        Ok(listen)
     }
 
     /// The folders that the guest sees.
@@ -149,6 +167,28 @@ fn volume(text: &str) -> Result<Volume> {
         Some(other) => bail!("{other:?} is neither ro nor rw"),
     };
     Ok(Volume { host: host.into(), guest: guest.to_owned(), writable })
+}
+
+/// What `--publish` says: where to listen, and the guest's port if it is named.
+fn published(text: &str) -> Result<(Listen, Option<u16>)> {
+    let (address, ports) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, ports) = rest.split_once("]:").context("[ADDRESS]:HOST was expected")?;
+            (Some(address), ports)
+        }
+        None => match text.split_once(':') {
+            Some((address, ports)) if address.contains('.') => (Some(address), ports),
+            _ => (None, text),
+        },
+    };
+    let address = address.map(|text| {
+        text.parse().with_context(|| format!("{text:?} is no address; one such as 127.0.0.1 was expected"))
+    });
+    let (outside, inside) = match ports.split_once(':') {
+        Some((outside, inside)) => (outside, Some(port(inside)?)),
+        None => (ports, None),
+    };
+    Ok((Listen { address: address.transpose()?, port: port(outside)? }, inside))
 }
 
 fn port(text: &str) -> Result<u16> {
@@ -188,6 +228,19 @@ mod tests {
         assert_eq!(bytes("4096").unwrap(), 4096);
         for wrong in ["", "m", "0", "-1", "1x", "99999999999g"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_published_on_all_addresses_or_on_one() {
+        let said = |text| published(text).map(|(listen, inside)| (listen.to_string(), inside));
+        assert_eq!(said("9000").unwrap(), ("localhost:9000".to_owned(), None));
+        assert_eq!(said("9000:8080").unwrap(), ("localhost:9000".to_owned(), Some(8080)));
+        assert_eq!(said("127.0.0.1:9000").unwrap(), ("127.0.0.1:9000".to_owned(), None));
+        assert_eq!(said("[::1]:9000:80").unwrap(), ("[::1]:9000".to_owned(), Some(80)));
+        assert_eq!(said("0.0.0.0:9000").unwrap(), ("localhost:9000".to_owned(), None));
+        for wrong in ["", "0", "here:9000", "127.0.0.1", "127.0.0:1", "::1:9000", "[::1]9000", "1:2:3"] {
+            assert!(said(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The service's port.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, anyhow};
 use rustix::io::Errno;
@@ -22,18 +22,21 @@ impl Port {
     }
 }
 
-/// Opens `PORT` of the guest's environment, or 8080, on all addresses: IPv6 and IPv4 by one socket, or IPv4 alone on a host
-/// without IPv6.
-pub(crate) fn open(env: &[(String, String)]) -> Result<Port> {
+/// Opens `PORT` of the guest's environment, or 8080, on one address or on all: IPv6 and IPv4 by one socket, or IPv4 alone on a
+/// host without IPv6.
+pub(crate) fn open(env: &[(String, String)], address: Option<IpAddr>) -> Result<Port> {
     let port = match env.iter().find(|(name, _)| name == "PORT") {
         Some((_, text)) => text.parse().ok().filter(|port| *port != 0).with_context(|| {
             format!("the environment says PORT={text}; a number from 1 to 65535 was expected")
         })?,
         None => PORT,
     };
-    let opened = match open_on((Ipv6Addr::UNSPECIFIED, port).into()) {
-        Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => open_on((Ipv4Addr::UNSPECIFIED, port).into()),
-        opened => opened,
+    let opened = match address {
+        Some(address) => open_on((address, port).into()),
+        None => match open_on((Ipv6Addr::UNSPECIFIED, port).into()) {
+            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => open_on((Ipv4Addr::UNSPECIFIED, port).into()),
+            opened => opened,
+        },
     };
     opened.map(Port).map_err(|error| match error {
         Errno::ADDRINUSE => {
@@ -42,6 +45,10 @@ pub(crate) fn open(env: &[(String, String)]) -> Result<Port> {
         Errno::ACCESS => anyhow!(
             "port {port} is for privileged processes here; set a port from 1024 with PORT in the environment, or give the \
              container NET_BIND_SERVICE"
+        ),
+        Errno::ADDRNOTAVAIL => anyhow!(
+            "{} is not an address of this machine; one of its own was expected",
+            address.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
         ),
         error => anyhow!("port {port} cannot be opened: {error}"),
     })
@@ -67,7 +74,7 @@ mod tests {
     #[test]
     fn a_port_that_is_none_is_refused_with_what_was_found() {
         for wrong in ["http", "0", "70000", ""] {
-            let error = open(&[("PORT".into(), wrong.into())]).err().unwrap();
+            let error = open(&[("PORT".into(), wrong.into())], None).err().unwrap();
             assert!(error.to_string().contains(&format!("PORT={wrong};")), "{error}");
         }
     }

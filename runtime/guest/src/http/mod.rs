@@ -41,7 +41,7 @@ use crate::{exit, heap, signals};
 pub(crate) fn service(parts: &Parts<'_>, component: &Component) -> Result<Run> {
     let host = Arc::new(Host::new(parts.plan, false)?);
     let linked = parts.link(component)?;
-    let port = listen::open(host.env())?;
+    let port = listen::open(host.env(), parts.plan.http.address)?;
     let main = pool::main().context("the reactor could not be made")?;
     let cpus = parts.cpus.subscribe();
     let settings = parts.plan.http.clone();

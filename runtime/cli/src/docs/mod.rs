@@ -1,0 +1,97 @@
+//! Holds what README and docs/ say against what is true: commands parse, settings are settings, links lead somewhere.
+
+mod commands;
+mod page;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use page::Page;
+use wisp_config::Config;
+
+/// The pages that people read, by their path from the checkout's root.
+fn pages() -> BTreeMap<PathBuf, Page> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    let mut paths = vec![root.join("README.md"), root.join("CONTRIBUTING.md"), root.join("CHANGELOG.md")];
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    paths.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    assert!(paths.len() > 10, "{paths:?}");
+    paths
+        .into_iter()
+        .map(|path| {
+            let page = Page::of(&fs::read_to_string(&path).unwrap());
+            (path, page)
+        })
+        .collect()
+}
+
+#[test]
+fn every_command_in_the_documentation_is_one() {
+    let mut checked = 0;
+    for (path, page) in pages() {
+        for line in page.shell_lines().chain(page.code.iter().cloned()) {
+            for command in commands::of_wisp(&line) {
+                commands::check(&command)
+                    .unwrap_or_else(|error| panic!("{}: {line}: {error}", path.display()));
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 20, "{checked} commands were found");
+}
+
+#[test]
+fn every_setting_in_the_documentation_is_one() {
+    let mut checked = 0;
+    for (path, page) in pages() {
+        for block in page.blocks.iter().filter(|block| block.language == "toml") {
+            let table: toml::Table =
+                block.text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let is_containerds = ["version", "plugins", "imports"].iter().any(|key| table.contains_key(*key));
+            if !is_containerds {
+                Config::parse(&path, &block.text).unwrap();
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 0);
+}
+
+#[test]
+fn every_object_in_the_documentation_is_one() {
+    let mut checked = 0;
+    for (path, page) in pages() {
+        for block in page.blocks.iter().filter(|block| block.language == "yaml") {
+            for document in serde_yaml_ng::Deserializer::from_str(&block.text) {
+                let value = <serde_yaml_ng::Value as serde::Deserialize>::deserialize(document)
+                    .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                let has = |keys: &[&str]| keys.iter().all(|key| value.get(key).is_some());
+                // A whole object, or the containers of one.
+                assert!(
+                    has(&["apiVersion", "kind", "metadata"]) || has(&["containers"]),
+                    "{}: {value:?}",
+                    path.display()
+                );
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 1);
+}
+
+#[test]
+fn every_link_in_the_documentation_leads_somewhere() {
+    let pages = pages();
+    for (path, page) in &pages {
+        for link in page.links.iter().filter(|link| !link.contains("://") && !link.starts_with("mailto:")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            let target =
+                target.canonicalize().unwrap_or_else(|error| panic!("{}: {link}: {error}", path.display()));
+            let is_there = anchor.is_empty()
+                || pages.get(&target).is_some_and(|page| page.anchors.iter().any(|of| of == anchor));
+            assert!(is_there, "{}: {link}: there is no such heading", path.display());
+        }
+    }
+}
