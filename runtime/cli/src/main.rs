@@ -12,6 +12,7 @@ mod login;
 mod node;
 mod registry;
 mod run;
+mod top;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -57,6 +58,11 @@ enum Command {
                       Exit codes: 1 where the file is no program"
     )]
     Inspect(inspect::Args),
+    /// Show the Wasm tasks of this node and what they use
+    #[command(after_help = "Examples:\n  wisp top\n  wisp top -n k8s.io --sort memory\n  \
+                      wisp top --json | jq '.[] | {id, cpu_percent, memory_bytes}'\n\n\
+                      Exit codes: 1 where containerd does not answer")]
+    Top(top::Args),
     /// Print what a shell needs to complete the command line
     #[command(
         after_help = "Examples:\n  wisp completions bash > /usr/share/bash-completion/completions/wisp\n  \
@@ -148,6 +154,7 @@ fn run(command: Command) -> Result<ExitCode> {
             }
         }
         Command::Inspect(args) => return inspect::run(&args, &mut out),
+        Command::Top(args) => return top::run(&args, &mut out),
         Command::Completions(args) => completions::run(&args, &mut out)?,
         Command::WitOfStdin => inspect::print_wit(&mut io::stdin().lock(), &mut out)?,
         Command::Images(command) => images::run(command, &mut out)?,

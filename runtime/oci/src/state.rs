@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use wisp_cgroup::Cgroup;
 use wisp_contract::control::{self, Reply, Request};
 use wisp_contract::counters::{self, Snapshot};
+use wisp_contract::facts::Kind;
 use wisp_contract::plan::Preopen;
 
 use crate::process;
@@ -39,6 +40,9 @@ pub struct Record {
     pub created: String,
     /// Whether `start` was called; where the guest was started without it, its counters say so.
     pub started: bool,
+    /// What the program is.
+    #[serde(default)]
+    pub kind: Option<Kind>,
     /// The spec's annotations.
     #[serde(default)]
     pub annotations: HashMap<String, String>,
@@ -339,6 +343,7 @@ mod tests {
             rootfs: "/b/rootfs".into(),
             created: now(),
             started: true,
+            kind: None,
             annotations: HashMap::new(),
             preopens: vec![],
             tree: 0,

@@ -10,6 +10,7 @@ mod signals;
 mod stdio;
 mod survival;
 mod tasks;
+mod top;
 
 fn main() {
     wisp_tests::suite::main(&[
@@ -18,6 +19,7 @@ fn main() {
         signals::CASES,
         stdio::CASES,
         tasks::CASES,
+        top::CASES,
         sandbox::CASES,
         http::CASES,
         images::CASES,

@@ -10,6 +10,7 @@ use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::Spec;
 use tracing::warn;
 use wisp_cgroup::{Cgroup, Entry};
+use wisp_contract::facts::Kind;
 use wisp_contract::{control, counters};
 
 use crate::args;
@@ -35,7 +36,7 @@ pub(super) fn run(root: &Path, args: &args::Create) -> Result<Container> {
     let linux = bundle.spec.linux().as_ref();
     let launch = Launch::new(&args.id, process, linux.and_then(|linux| linux.seccomp().as_ref()))?;
     let namespaces = Namespaces::open(&bundle.spec)?;
-    let mut record = record(&args.id, &bundle);
+    let mut record = record(&args.id, &bundle, guest.facts.kind);
     let (parent, child) = channel::pair()?;
     let (control, counters) = doors(&claim.dir)?;
     // Noted before there is anything, so that `delete` finds all of it should this command be cut off.
@@ -171,7 +172,7 @@ fn terminal(wanted: bool, socket: Option<&Path>) -> Result<Option<&Path>> {
     Ok(socket)
 }
 
-fn record(id: &str, bundle: &Bundle) -> Record {
+fn record(id: &str, bundle: &Bundle, kind: Kind) -> Record {
     Record {
         id: id.to_owned(),
         pid: 0,
@@ -180,6 +181,7 @@ fn record(id: &str, bundle: &Bundle) -> Record {
         rootfs: bundle.rootfs.clone(),
         created: state::now(),
         started: false,
+        kind: Some(kind),
         annotations: bundle.spec.annotations().clone().unwrap_or_default(),
         preopens: Vec::new(),
         tree: 0,
