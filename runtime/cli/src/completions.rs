@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use anyhow::Result;
-use clap::CommandFactory;
 use clap_complete::Shell;
 
 /// The command line.
@@ -20,7 +19,7 @@ pub(crate) struct Args {
 /// The output's.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut crate::Args::command(), "wisp", &mut script);
+    clap_complete::generate(args.shell, &mut crate::command_line(), "wisp", &mut script);
     Ok(out.write_all(&script)?)
 }
 

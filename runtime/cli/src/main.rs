@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use wisp_cache::{Cache, Compiled};
 use wisp_config::Config;
 
@@ -43,9 +43,7 @@ enum Command {
     )]
     Run(Box<run::Args>),
     /// Compile programs into this node's cache, before the first pod that runs them
-    #[command(
-        after_help = "Example:\n  wisp compile app.wasm\n\nExit codes: 1 where one of them cannot be compiled"
-    )]
+    #[command(after_help = "Example:\n  wisp compile app.wasm")]
     Compile {
         /// Wasm modules or components
         #[arg(required = true, value_name = "FILE")]
@@ -67,8 +65,7 @@ enum Command {
     #[command(
         after_help = "Examples:\n  wisp completions bash > /usr/share/bash-completion/completions/wisp\n  \
                       wisp completions zsh > /usr/share/zsh/vendor-completions/_wisp\n  \
-                      wisp completions fish > ~/.config/fish/completions/wisp.fish\n\n\
-                      Exit codes: 2 for a shell that is not known"
+                      wisp completions fish > ~/.config/fish/completions/wisp.fish"
     )]
     Completions(completions::Args),
     /// Write the WIT of the component on standard input (`wisp inspect` runs it)
@@ -80,8 +77,7 @@ enum Command {
     Registry(registry::Command),
     /// Put Wisp on this node: its programs, and containerd's handler for pods; or take all of it back
     #[command(
-        after_help = "Examples:\n  wisp install\n  wisp install --uninstall\n  wisp install --root /proc/1/root --label-node --stay   (in a DaemonSet's pod)\n\n\
-                      Exit codes: 1 where nothing was installed and everything is as it was"
+        after_help = "Examples:\n  wisp install\n  wisp install --uninstall\n  wisp install --root /proc/1/root --label-node --stay   (in a DaemonSet's pod)"
     )]
     Install(install::Args),
     /// Say what on this node would keep a Wasm pod from running, and the cure; exits 1 where something would
@@ -112,7 +108,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let parsed = command_line().try_get_matches().and_then(|matches| Args::from_arg_matches(&matches));
+    let args = match parsed {
         Ok(args) => args,
         Err(error) => return no_command_line(&error),
     };
@@ -124,6 +121,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command line; in the help of every command stand its exit codes.
+fn command_line() -> clap::Command {
+    Args::command().mut_subcommands(|command| {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        if help.contains("Exit codes: ") {
+            return command;
+        }
+        command
+            .after_help(format!("{help}\n\nExit codes: 1 where it failed, 2 where the command line is none"))
+    })
 }
 
 /// Says what is wrong with a command line, or gives the help that it asks for. Of `wisp run` the exit code is docker's.
@@ -187,18 +196,16 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Args::command().debug_assert();
+        command_line().debug_assert();
     }
 
     #[test]
     fn every_command_has_examples_and_exit_codes() {
-        for command in Args::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+        for command in command_line().get_subcommands().filter(|command| !command.is_hide_set()) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Example"), "wisp {} has no example", command.get_name());
             assert!(help.contains("Exit codes"), "wisp {} has no exit codes", command.get_name());

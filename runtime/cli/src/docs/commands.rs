@@ -1,8 +1,8 @@
 //! Commands in the documentation, held against the command line's own definition.
 
-use clap::{CommandFactory, Parser};
+use clap::error::ErrorKind;
 
-use crate::Args;
+use crate::command_line;
 
 /// The commands of `wisp` in a line of shell, each in words.
 pub(super) fn of_wisp(line: &str) -> Vec<Vec<String>> {
@@ -20,20 +20,19 @@ pub(super) fn of_wisp(line: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Whether a command line would be taken; what stands in capitals for what a person puts there is taken as that.
-pub(super) fn check(words: &[String]) -> Result<(), String> {
+/// Whether a command line would be taken; capitals stand for what a person puts there. Where it is only spoken of, in a
+/// sentence, what it needs besides may be missing.
+pub(super) fn check(words: &[String], is_spoken_of: bool) -> Result<(), String> {
     if words[1] == "COMMAND" {
         return Ok(());
     }
-    let of_two = Args::command();
-    if words.len() == 2 && !words[1].starts_with('-') {
-        // A command that is spoken of, without what it needs.
-        return of_two
-            .find_subcommand(&words[1])
-            .map(drop)
-            .ok_or_else(|| "there is no such command".to_owned());
-    }
-    match Args::try_parse_from(words) {
+    match command_line().try_get_matches_from(words) {
+        Err(error)
+            if is_spoken_of
+                && matches!(error.kind(), ErrorKind::MissingRequiredArgument | ErrorKind::InvalidValue) =>
+        {
+            Ok(())
+        }
         Err(error) if error.use_stderr() => Err(error.to_string()),
         _ => Ok(()),
     }
@@ -47,7 +46,7 @@ fn commands_are_found_behind_and_before_others() {
 
 #[test]
 fn what_is_no_command_is_found_out() {
-    let check = |line: &str| check(&of_wisp(line)[0]);
+    let check = |line: &str| check(&of_wisp(line)[0], true);
     assert!(
         check("wisp run -p 9000 a.wasm").is_ok()
             && check("wisp inspect").is_ok()

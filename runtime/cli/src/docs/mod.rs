@@ -30,9 +30,10 @@ fn pages() -> BTreeMap<PathBuf, Page> {
 fn every_command_in_the_documentation_is_one() {
     let mut checked = 0;
     for (path, page) in pages() {
-        for line in page.shell_lines().chain(page.code.iter().cloned()) {
+        let typed = page.shell_lines().map(|line| (line, false));
+        for (line, is_spoken_of) in typed.chain(page.code.iter().map(|code| (code.clone(), true))) {
             for command in commands::of_wisp(&line) {
-                commands::check(&command)
+                commands::check(&command, is_spoken_of)
                     .unwrap_or_else(|error| panic!("{}: {line}: {error}", path.display()));
                 checked += 1;
             }
