@@ -21,7 +21,7 @@ LAYERS ?= unit runtime containerd cri node kubernetes
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build install installer-image demo test $(addprefix test-,unit runtime containerd cri node kubernetes) lint audit clean guests \
+.PHONY: help build install installer-image dist demo test $(addprefix test-,unit runtime containerd cri node kubernetes) lint audit clean guests \
   testbed testbed-bench testbed-kubernetes testbed-wkg test-wkg tools stage image-kubernetes \
   bench bench-check bench-programs bench-kubernetes $(addprefix bench-,$(SUBJECTS))
 
@@ -47,6 +47,9 @@ install: ## puts them into $(DESTDIR)$(PREFIX), by default /usr/local; run `make
 
 installer-image: build stage ## the container image of k8s/installer, without Docker, as target/wisp-installer.tar
 	$(BUILT)/wisp installer-image --name $(INSTALLER) $(STAGE) $(CARGO_TARGET_DIR)/wisp-installer.tar
+
+dist: build ## packages of what is built, in target/dist/: .tar.gz, .deb, SHA256SUMS
+	@scripts/package.sh
 
 demo: build ## Wasm under a containerd of its own, step by step; leaves nothing behind
 	@scripts/tools.sh demo
