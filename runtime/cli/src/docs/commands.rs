@@ -6,6 +6,9 @@ use crate::command_line;
 
 /// The commands of `wisp` in a line of shell, each in words.
 pub(super) fn of_wisp(line: &str) -> Vec<Vec<String>> {
+    if !line.contains("wisp ") {
+        return Vec::new();
+    }
     // The comment and what comes after a pipe or another command are words of their own in shlex's eyes.
     let words = shlex::split(line).unwrap_or_else(|| panic!("{line}: its quotes do not match"));
     let commands = words.split(|word| matches!(word.as_str(), "|" | "&&" | "||" | ";"));

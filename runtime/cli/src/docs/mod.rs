@@ -2,6 +2,7 @@
 
 mod commands;
 mod page;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -79,6 +80,23 @@ fn every_object_in_the_documentation_is_one() {
         }
     }
     assert!(checked > 1);
+}
+
+/// What is quoted in a table of docs/troubleshooting.md, unless another's program says it, is a text of ours.
+#[test]
+fn what_troubleshooting_quotes_is_what_wisp_prints() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let sources = sources::text(&[root.join("shim/src"), root.join("runtime")]);
+    let page = fs::read_to_string(root.join("docs/troubleshooting.md")).unwrap();
+    let cells = page.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
+    let mut checked = 0;
+    for quoted in cells.filter_map(|cell| cell.strip_suffix('`')) {
+        for part in quoted.split('…').map(str::trim) {
+            assert!(sources.contains(part), "Wisp does not print {part:?}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 8, "{checked} texts were found");
 }
 
 #[test]
