@@ -1,5 +1,10 @@
 //! `wisp top`, beside the containerds that it asks.
 
+use std::io::Read;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use wisp_tests::bed::{Bed, LIMIT, eventually};
@@ -13,6 +18,7 @@ use crate::http::serving;
 
 pub(crate) const CASES: &[Case] = cases![Shared:
     top_shows_what_wasm_tasks_are_and_use,
+    top_looks_again_and_again_on_a_terminal,
     top_leaves_out_native_tasks_and_other_namespaces,
     top_says_where_it_expected_containerd,
 ];
@@ -53,6 +59,35 @@ fn top_shows_what_wasm_tasks_are_and_use(bed: &Bed) -> Outcome {
     let line = table.lines().find(|line| line.contains(&id)).with_context(|| table.clone())?;
     ensure!(line.contains("HTTP service (wasi:http 0.2)"), "{table}");
     ensure!(!table.contains('\x1b'), "no terminal, and yet it is cleared: {table:?}");
+    Ok(())
+}
+
+fn top_looks_again_and_again_on_a_terminal(bed: &Bed) -> Outcome {
+    const CLEAR: &str = "\x1b[H\x1b[2J";
+    let (task, _) = serving(bed, "/http-0.2.wasm", &[])?;
+    let line = format!("{} top --address {}", site::binary("wisp")?.display(), bed.socket().display());
+    let mut script = bed.space.command("script");
+    script.args(["--quiet", "--command", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut script = process::dies_with_us(&mut script).spawn().context("starting script")?;
+    let mut output = script.stdout.take().context("no output")?;
+    let (told, looks) = mpsc::channel();
+    thread::spawn(move || {
+        let (mut said, mut buffer) = (String::new(), [0; 4096]);
+        // The third is there when the second is whole.
+        while said.matches(CLEAR).count() < 3
+            && let Ok(read @ 1..) = output.read(&mut buffer)
+        {
+            said.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+        told.send(said)
+    });
+    let said = looks.recv_timeout(LIMIT);
+    // Its terminal goes with it, and top with the terminal.
+    script.kill()?;
+    script.wait()?;
+    let said = said.context("it does not look again")?;
+    let tables: Vec<_> = said.split(CLEAR).skip(1).take(2).collect();
+    ensure!(tables.len() == 2 && tables.iter().all(|table| table.contains(&task.id)), "{said:?}");
     Ok(())
 }
 
