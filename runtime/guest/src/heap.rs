@@ -17,8 +17,8 @@ const LARGE: usize = 32 << 10;
 const CLASSES: usize = SMALL_CLASSES + (LARGE / SMALL).ilog2() as usize;
 
 /// What a thread keeps at most, of one class and of all, in bytes.
-const KEPT_OF_CLASS: usize = 64 << 10;
-const KEPT: usize = 512 << 10;
+const KEPT_OF_CLASS: usize = 32 << 10;
+const KEPT: usize = 256 << 10;
 
 thread_local! {
     static BLOCKS: Blocks = const { Blocks::new() };

@@ -32,23 +32,19 @@ pub(crate) struct Instances {
 pub(crate) struct Ticket {
     /// Whether the trap that ended the request has been explained.
     explained: AtomicBool,
-    budget: Arc<Budget>,
-    name: String,
+    instances: Arc<Instances>,
     path: String,
-    patience: Duration,
     _permit: OwnedSemaphorePermit,
     _running: Running,
 }
 
 impl Ticket {
-    pub(crate) fn new(instances: &Instances, path: &str, permit: OwnedSemaphorePermit) -> Arc<Self> {
+    pub(crate) fn new(instances: &Arc<Instances>, path: &str, permit: OwnedSemaphorePermit) -> Arc<Self> {
         instances.budget.counters().add(Counter::RequestsInFlight, 1);
         Arc::new(Self {
             explained: AtomicBool::new(false),
-            budget: Arc::clone(&instances.budget),
-            name: instances.name.clone(),
+            instances: Arc::clone(instances),
             path: path.to_owned(),
-            patience: instances.patience(),
             _permit: permit,
             _running: instances.ticker.run(),
         })
@@ -58,16 +54,17 @@ impl Ticket {
     /// know, and neither always does.
     pub(crate) fn explain(&self, error: &wasmtime::Error) {
         if !self.explained.swap(true, Ordering::Relaxed) {
-            self.budget.counters().add(Counter::Traps, 1);
-            exit::say(&exit::explain(error, &self.name, &self.budget));
+            let Instances { budget, name, .. } = &*self.instances;
+            budget.counters().add(Counter::Traps, 1);
+            exit::say(&exit::explain(error, name, budget));
         }
     }
 
     /// Says that the request took too long, which is all that there is to say about it.
     pub(crate) fn end_for_time(&self) {
         if !self.explained.swap(true, Ordering::Relaxed) {
-            let seconds = self.patience.as_secs_f64();
-            let Self { name, path, .. } = self;
+            let seconds = self.instances.patience().as_secs_f64();
+            let (name, path) = (&self.instances.name, &self.path);
             exit::say(&format!("{name}: {path:?} took longer than {seconds} s and was ended"));
         }
     }
@@ -75,7 +72,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.budget.counters().sub(Counter::RequestsInFlight, 1);
+        self.instances.budget.counters().sub(Counter::RequestsInFlight, 1);
     }
 }
 
