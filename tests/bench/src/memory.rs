@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use wisp_tests::bed::{LIMIT, eventually};
 use wisp_tests::cri::config::{RUNC, SHIM};
 use wisp_tests::cri::node::Node;
 use wisp_tests::cri::pod::Pod;
@@ -64,7 +65,8 @@ fn grow(node: &Node, args: &[&str]) -> Result<[Pods; PODS.len()]> {
 fn start(pod: &Pod<'_>, args: &[&str]) -> Result<BTreeSet<i32>> {
     let container = pod.container(args).start()?;
     if args.iter().any(|arg| arg.starts_with("/http-")) {
-        processes::ask(pod.pid()?)?;
+        let network = pod.pid()?;
+        eventually("the first answer", LIMIT, || Ok(processes::ask(network).ok()))?;
     }
     processes::of(&container)
 }
