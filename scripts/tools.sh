@@ -4,7 +4,7 @@ set -euo pipefail
 
 build=(musl-tools protobuf-compiler)
 test=("${build[@]}" pkg-config gcc libc6-dev libseccomp-dev iproute2 util-linux curl openssl nftables
-  clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 nodejs npm)
+  clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 nodejs npm skopeo buildah podman)
 kubernetes=("${test[@]}" mmdebstrap e2fsprogs patchelf openssh-client)
 demo=("${build[@]}" curl util-linux iproute2)
 

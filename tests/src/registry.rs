@@ -3,13 +3,14 @@
 use std::fs;
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::bed::{LIMIT, eventually};
+use crate::process::Server;
+use crate::site;
 use crate::space::Space;
-use crate::{process, site};
 
 /// A registry that keeps everything in `folder` and listens at `address`, with `more` in its configuration; to be started.
 ///
@@ -32,7 +33,7 @@ pub fn serve(space: &Space, folder: &Path, address: &str, more: &str) -> Result<
 /// A registry that runs until it is dropped.
 #[derive(Debug)]
 pub struct Registry {
-    child: Child,
+    _server: Server,
     /// Where it listens, which is how the names of its images begin.
     pub address: String,
 }
@@ -44,10 +45,7 @@ impl Registry {
     /// Where it is missing or does not come up.
     pub fn start(space: &Space, folder: &Path, port: u16) -> Result<Self> {
         let address = format!("127.0.0.1:{port}");
-        let mut command = serve(space, folder, &address, "")?;
-        process::dies_with_us(&mut command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().context("starting docker-registry")?;
-        let registry = Self { child, address };
+        let registry = Self { _server: Server::start(serve(space, folder, &address, "")?)?, address };
         eventually("the registry", LIMIT, || {
             let address = registry.address.clone();
             space.inside(move || Ok(TcpStream::connect(address).ok()))
@@ -59,13 +57,5 @@ impl Registry {
     #[must_use]
     pub fn name(&self, name: &str) -> String {
         format!("{}/{name}", self.address)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        // What fails here has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

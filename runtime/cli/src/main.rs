@@ -37,7 +37,7 @@ enum Command {
     /// Run a program here and now, without containerd and without root, as it runs in a pod
     #[command(
         after_help = "Examples:\n  wisp run app.wasm --verbose\n  wisp run -v ./data:/data:ro -e LEVEL=2 -m 64m app.wasm\n  \
-                      wisp run -p 127.0.0.1:9000:8080 service.wasm\n  wisp run --invoke add sums.wat 1 2\n\n\
+                      wisp run -p 127.0.0.1:9000:8080 service.wasm\n  wisp run --invoke add sums.wat 1 2\n  wisp run registry.example/app:1\n\n\
                       Exit codes: the program's own; 134 after a trap; 125 where Wisp is at fault, 126 where the program \
                       cannot be run, 127 where there is none"
     )]

@@ -17,6 +17,8 @@ pub(crate) const CASES: &[Case] = cases![Shared:
     an_image_that_wisp_pushed_is_pulled_and_runs,
     an_image_that_ctr_pushed_is_pulled_by_wisp_and_runs,
     an_image_that_containerd_exported_is_loaded_by_wisp_and_runs,
+    an_image_that_buildah_built_is_loaded_by_wisp_and_runs,
+    skopeo_moves_what_wisp_made_and_wisp_what_skopeo_moved,
     an_artifact_goes_from_oras_to_wisp_and_back_unchanged,
 ];
 
@@ -64,6 +66,11 @@ impl<'a> Person<'a> {
         process::run(&mut self.command(site::registry("oras")?, args)?, LIMIT)?.success()
     }
 
+    /// A program of this machine.
+    fn tool(&self, name: &str, args: &[&str]) -> Result<String> {
+        process::run(&mut self.command(name.into(), args)?, LIMIT)?.success().with_context(|| name.to_owned())
+    }
+
     fn says_hello(&self, image: &str) -> Outcome {
         let ended = Container::of_image(self.bed, image, &["/rust-0.2.wasm", "hello"]).run()?;
         ensure!(ended.code == 0 && ended.stdout == HELLO, "{ended:?}");
@@ -108,6 +115,9 @@ fn an_image_that_ctr_pushed_is_pulled_by_wisp_and_runs(bed: &Bed) -> Outcome {
     bed.ctr(&["images", "push", "--plain-http", &name, guests])?.success()?;
     person.wisp_in(&["pull", &name])?;
     person.says_hello(&name)?;
+    // And here, pulled for it into an empty store.
+    let ended = Person::new(bed, "run")?.wisp(&["run", &name, "hello"])?;
+    ensure!(ended == HELLO, "{ended}");
     let listed = person.wisp(&["images", "--quiet"])?;
     ensure!(listed == format!("{name}\n"), "{listed:?}");
     Ok(())
@@ -124,6 +134,48 @@ fn an_image_that_containerd_exported_is_loaded_by_wisp_and_runs(bed: &Bed) -> Ou
     let again = person.folder.join("again.tar").display().to_string();
     bed.ctr(&["images", "import", &again])?.success()?;
     person.says_hello("wisp.test/loaded:1")
+}
+
+fn an_image_that_buildah_built_is_loaded_by_wisp_and_runs(bed: &Bed) -> Outcome {
+    let person = Person::new(bed, "buildah")?;
+    fs::copy(guest()?, person.folder.join("rust-0.2.wasm"))?;
+    let dockerfile = "FROM scratch\nCOPY rust-0.2.wasm /rust-0.2.wasm\nENTRYPOINT [\"/rust-0.2.wasm\"]\n";
+    fs::write(person.folder.join("Dockerfile"), dockerfile)?;
+    let storage = ["--storage-driver", "vfs", "--root", "storage", "--runroot", "storage-run"];
+    let buildah = |args: &[&str]| person.tool("buildah", &[&storage, args].concat());
+    buildah(&["build", "--isolation", "chroot", "-t", "wisp.test/buildah", "."])?;
+    // Of OCI's form and of Docker's.
+    for form in ["oci-archive", "docker-archive"] {
+        let name = format!("wisp.test/{form}:1");
+        buildah(&["push", "wisp.test/buildah", &format!("{form}:{form}.tar:{name}")])?;
+        person.wisp_in(&["load", "-i", &format!("{form}.tar")])?;
+        person.says_hello(&name)?;
+    }
+    Ok(())
+}
+
+fn skopeo_moves_what_wisp_made_and_wisp_what_skopeo_moved(bed: &Bed) -> Outcome {
+    let person = Person::new(bed, "skopeo")?;
+    let registry = person.registry(5104)?;
+    person.wisp(&["build", "-t", "wisp.test/app:1", &guest()?])?;
+    person.wisp(&["save", "-o", "app.tar", "wisp.test/app:1"])?;
+    let skopeo = |args: &[&str]| person.tool("skopeo", &[&["--insecure-policy"], args].concat());
+    for (from, name) in [
+        ("oci-archive:app.tar", registry.name("skopeo:archive")),
+        ("docker-archive:app.tar", registry.name("skopeo:docker")),
+        ("oci:wisp/images:1", registry.name("skopeo:layout")),
+    ] {
+        skopeo(&["copy", "--dest-tls-verify=false", from, &format!("docker://{name}")])?;
+        bed.ctr(&["images", "pull", "--plain-http", &name])?.success()?;
+        person.says_hello(&name)?;
+    }
+    let (from, again) = (registry.name("skopeo:archive"), registry.name("again:1"));
+    skopeo(&["copy", "--src-tls-verify=false", &format!("docker://{from}"), "oci:layout:moved"])?;
+    let said = person.wisp(&["run", "layout:moved", "hello"])?;
+    ensure!(said == HELLO, "{said}");
+    person.wisp(&["push", "layout:moved", &again])?;
+    bed.ctr(&["images", "pull", "--plain-http", &again])?.success()?;
+    person.says_hello(&again)
 }
 
 fn an_artifact_goes_from_oras_to_wisp_and_back_unchanged(bed: &Bed) -> Outcome {

@@ -1,11 +1,13 @@
 //! `wisp-runtime` as a command line over bundles, without containerd.
 
 mod binaries;
+mod build;
 mod cache;
 mod commands;
 mod compile;
 mod exports;
 mod inspect;
+mod podman;
 mod run;
 mod spec;
 mod unified;
@@ -13,11 +15,13 @@ mod unified;
 fn main() {
     wisp_tests::suite::main(&[
         binaries::CASES,
+        build::CASES,
         cache::CASES,
         commands::CASES,
         compile::CASES,
         exports::CASES,
         inspect::CASES,
+        podman::CASES,
         run::CASES,
         spec::CASES,
         unified::CASES,

@@ -26,6 +26,9 @@ pub(crate) const CASES: &[Case] = cases![Once:
     run_tells_what_cannot_run_with_dockers_exit_codes,
     run_refuses_a_wrong_command_line_with_dockers_exit_code,
     run_serves_until_it_is_interrupted,
+    run_takes_images_by_name_and_from_layouts_and_archives,
+    run_does_with_an_image_what_docker_does,
+    images_are_listed_renamed_and_removed,
 ];
 
 const SUM: &str = r#"(module (func (export "add") (param i32 i32) (result i32)
@@ -52,6 +55,10 @@ fn users(case: &str) -> Result<[User; 2]> {
 
 impl User {
     fn command(&self, args: &[&str]) -> Result<Command> {
+        self.wisp(&[&["run"], args].concat())
+    }
+
+    fn wisp(&self, args: &[&str]) -> Result<Command> {
         // A process that enters a space is at its root.
         let mut command = self.space.command("env");
         command.arg("-C").arg(&self.folder);
@@ -60,14 +67,19 @@ impl User {
         }
         command
             .arg(site::binary("wisp")?)
-            .arg("run")
             .args(args)
-            .env("XDG_CACHE_HOME", self.folder.join("cache"));
+            .env("XDG_CACHE_HOME", self.folder.join("cache"))
+            .env("XDG_DATA_HOME", self.folder.join("data-home"));
         Ok(command)
     }
 
     fn run(&self, args: &[&str]) -> Result<Finished> {
         process::run(&mut self.command(args)?, LIMIT)
+    }
+
+    /// Runs `wisp` with these arguments, which must succeed.
+    fn does(&self, args: &[&str]) -> Result<String> {
+        process::run(&mut self.wisp(args)?, LIMIT)?.success().with_context(|| args.join(" "))
     }
 
     /// Runs the Rust command with options before it and arguments after it.
@@ -207,6 +219,72 @@ fn run_serves_until_it_is_interrupted() -> Outcome {
         kill(Pid::from_raw(child.id().cast_signed()), signal)?;
         let status = process::wait(&mut child, LIMIT)?.context("wisp run goes on")?;
         ensure!(process::code(status) == 0, "{status}");
+    }
+    Ok(())
+}
+
+fn run_takes_images_by_name_and_from_layouts_and_archives() -> Outcome {
+    for user in users("images")? {
+        let guest = site::guest("rust-0.2.wasm")?.display().to_string();
+        let built = user.does(&["build", "-t", "wisp.test/app:1", &guest])?;
+        user.does(&["build", "-t", "wisp.test/artifact:1", "--artifact", &guest])?;
+        user.does(&["save", "-o", "app.tar", "wisp.test/app:1"])?;
+        let digest = built.lines().last().context("a digest")?;
+        for image in ["wisp.test/app:1", digest, "app.tar", "data-home/wisp/images:1", "wisp.test/artifact:1"]
+        {
+            // The tag 1 is two images' in the store as a layout.
+            let ended = user.run(&[image, "hello"])?;
+            let several = image.ends_with("images:1");
+            let told = if several { ended.stderr.contains("name one of them") } else { ended.code == 0 };
+            ensure!(told && (several || ended.stdout == "hello from Rust, WASI 0.2\n"), "{image}: {ended:?}");
+        }
+        for (args, code, word) in [
+            (&["--pull=never", "wisp.test/none:1"][..], 127, "there is no image wisp.test/none:1"),
+            (&["--entrypoint=/none.wasm", "wisp.test/app:1"], 127, "none.wasm"),
+            (&["data-home"], 127, "an OCI layout was expected"),
+        ] {
+            let ended = user.run(args)?;
+            ensure!(ended.code == code && ended.stderr.contains(word), "{args:?}: {ended:?}");
+        }
+    }
+    Ok(())
+}
+
+fn run_does_with_an_image_what_docker_does() -> Outcome {
+    for user in users("docker")? {
+        let guest = site::guest("rust-0.2.wasm")?.display().to_string();
+        let options = ["-e", "A=image", "-e", "B=image", "--cmd", "env", "-w", "/work"];
+        user.does(&[&["build", "-t", "wisp.test/app:1"], &options[..], &[&guest]].concat())?;
+        let ended = user.run(&["-e", "B=2", "wisp.test/app:1"])?;
+        ensure!(ended.code == 0 && ended.stdout == "A=image\nB=2\n", "the image's command: {ended:?}");
+        let ended = user.run(&["wisp.test/app:1", "args", "x"])?;
+        ensure!(ended.stdout == "x\n", "other arguments: {ended:?}");
+        let ended = user.run(&["--entrypoint", "rust-0.2.wasm", "wisp.test/app:1", "hello"])?;
+        ensure!(ended.stdout == "hello from Rust, WASI 0.2\n", "an entrypoint: {ended:?}");
+        // The guest sees the image's files, and what it writes there is gone with it.
+        let ended = user.run(&["wisp.test/app:1", "write", "/new", "text"])?;
+        ensure!(ended.code == 0, "{ended:?}");
+        let ended = user.run(&["wisp.test/app:1", "cat", "/new"])?;
+        ensure!(ended.code == 1, "{ended:?}");
+    }
+    Ok(())
+}
+
+fn images_are_listed_renamed_and_removed() -> Outcome {
+    for user in users("list")? {
+        let guest = site::guest("rust-0.1.wasm")?.display().to_string();
+        let first = user.does(&["build", "-t", "wisp.test/app:1", &guest])?;
+        let again = user.does(&["build", "-t", "wisp.test/app:1", &guest])?;
+        ensure!(first == again, "the same files made another image: {first}, {again}");
+        user.does(&["tag", "wisp.test/app:1", "wisp.test/app:2"])?;
+        ensure!(user.does(&["images", "-q"])? == "wisp.test/app:1\nwisp.test/app:2\n");
+        let listed: serde_json::Value = serde_json::from_str(&user.does(&["images", "--json"])?)?;
+        ensure!(listed[1]["digest"].as_str() == first.lines().last(), "{listed}");
+        user.does(&["rmi", "wisp.test/app:1"])?;
+        ensure!(user.run(&["wisp.test/app:2", "hello"])?.code == 0);
+        user.does(&["rmi", "wisp.test/app:2"])?;
+        let left = fs::read_dir(user.folder.join("data-home/wisp/images/blobs/sha256"))?.count();
+        ensure!(left == 0, "{left} blobs are left");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `wisp build`: an image of Wasm files.
+//! `wisp build`: an image of a project, or of Wasm files.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -11,20 +11,28 @@ use wisp_images::make::{self, About, Process, Program};
 use wisp_images::store::{Named, Store, reference};
 
 use super::node::Node;
+use super::project::Project;
+use super::watch;
 
 /// The command line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The image's name
+    /// The image's name, if no wisp.toml says it
     #[arg(short, long, value_name = "NAME")]
-    tag: String,
+    tag: Option<String>,
+    /// Build again and run it again, whenever a file of the project changes
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     form: Form,
     #[command(flatten)]
     node: Node,
-    /// Wasm modules or components; the first is what runs
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    /// A project's folder; or Wasm modules or components, of which the first is what runs
+    #[arg(value_name = "DIR|FILE.wasm", default_value = ".")]
+    sources: Vec<PathBuf>,
+    /// With --watch, options of `wisp run`
+    #[arg(last = true, value_name = "OPTION", requires = "watch")]
+    options: Vec<String>,
 }
 
 /// What an image is made as, in a Dockerfile's words.
@@ -67,17 +75,34 @@ pub(crate) struct Form {
 /// # Errors
 /// One sentence.
 pub(super) fn run(args: &Args, store: &Store, out: &mut impl Write) -> Result<()> {
-    let name = reference(&args.tag)?;
+    if let ([folder], true) = (args.sources.as_slice(), args.watch) {
+        ensure!(folder.is_dir(), "--watch {}: the folder of a project was expected", folder.display());
+        return watch::run(folder, &args.options, || Ok(image(args, store)?.name));
+    }
+    ensure!(!args.watch, "--watch takes one folder of a project");
+    let image = image(args, store)?;
+    args.node.import(store, std::slice::from_ref(&image))?;
+    writeln!(out, "{}\n{}", image.name, image.target.digest())?;
+    Ok(())
+}
+
+fn image(args: &Args, store: &Store) -> Result<Named> {
+    let (files, tag) = match args.sources.as_slice() {
+        [folder] if folder.is_dir() => {
+            let project = Project::open(folder)?;
+            (project.build()?, project.tag)
+        }
+        files => (files.to_vec(), None),
+    };
+    let name = args.tag.clone().or(tag);
+    let name = reference(&name.context("the image has no name; say --tag NAME, or tag in wisp.toml")?)?;
     let hold = store.hold()?;
-    let target = args.form.make(store, &args.files)?;
+    let target = args.form.make(store, &files)?;
     store.tag(&name, &target)?;
     drop(hold);
     // What the name led to before.
     store.collect()?;
-    let image = Named { name: name.whole(), target };
-    args.node.import(store, std::slice::from_ref(&image))?;
-    writeln!(out, "{}\n{}", image.name, image.target.digest())?;
-    Ok(())
+    Ok(Named { name: name.whole(), target })
 }
 
 impl Form {

@@ -1,6 +1,7 @@
 //! The commands about images: a person's own, in the store of `wisp-images`, and those of archives and nodes.
 //!
 //! - [`make`]: images of Wasm files, for `wisp build` and `wisp push`.
+//! - [`project`], [`watch`]: what `wisp build` builds, once or again and again.
 //! - [`list`]: `wisp images`.
 //! - [`archive`]: `wisp save` and `wisp load`.
 //! - [`source`]: what a person means by an image.
@@ -10,7 +11,9 @@ mod archive;
 mod list;
 mod make;
 mod node;
+pub(crate) mod project;
 pub(crate) mod source;
+mod watch;
 
 use std::io::Write;
 
@@ -24,13 +27,13 @@ pub(crate) use node::Node;
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make an image of Wasm files
+    /// Make an image of a project, or of Wasm files
     #[command(
-        after_help = "Examples:\n  wisp build -t registry.example/app:1 app.wasm\n  wisp build -t registry.example/app:1 --artifact app.wasm\n  \
+        after_help = "Examples:\n  wisp build -t registry.example/app:1   (the Cargo project here, or what wisp.toml says)\n  wisp build -t app:dev --watch . -- -p 9000\n  wisp build -t registry.example/app:1 app.wasm\n  wisp build -t registry.example/app:1 --artifact app.wasm\n  \
                       wisp build -t app:dev --containerd=k8s.io app.wasm   (for a node's pods, without a registry)\n\n\
                       The image is the same to the byte for the same files; SOURCE_DATE_EPOCH sets the time that it says (1970)"
     )]
-    Build(make::Args),
+    Build(Box<make::Args>),
     /// List the images that there are
     #[command(after_help = "Examples:\n  wisp images\n  wisp images --json | jq '.[].name'")]
     Images(list::Args),

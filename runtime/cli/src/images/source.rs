@@ -28,6 +28,19 @@ pub(crate) fn is_wasm(path: impl AsRef<Path>) -> bool {
     File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok_and(|()| head == *b"\0asm")
 }
 
+/// The path in front of a colon, and what is after it.
+fn path(text: &str) -> (&Path, Option<&str>) {
+    match text.split_once(':') {
+        Some((path, name)) if !Path::new(text).exists() => (Path::new(path), Some(name)),
+        _ => (Path::new(text), None),
+    }
+}
+
+/// Whether a person means a layout or an archive by this, and not a name.
+pub(crate) fn is_path(text: &str) -> bool {
+    path(text).0.exists()
+}
+
 impl Image {
     /// An image of the store that has no name yet.
     pub(crate) fn unnamed(store: &Store, target: Descriptor) -> Self {
@@ -48,10 +61,7 @@ impl Image {
     /// # Errors
     /// If it is none of these.
     pub(crate) fn open(store: &Store, text: &str) -> Result<Self> {
-        let (path, name) = match text.split_once(':') {
-            Some((path, name)) if !Path::new(text).exists() => (Path::new(path), Some(name)),
-            _ => (Path::new(text), None),
-        };
+        let (path, name) = path(text);
         if path.join("index.json").is_file() {
             let target = only(store::named(path)?, name).with_context(|| text.to_owned())?;
             return Ok(Self { target, blobs: Blobs::at(path), _folder: None });

@@ -17,8 +17,8 @@ use wisp_images::contents::Platforms;
 use wisp_images::store::{Named, Store, reference};
 
 use crate::images::{Form, Node, source};
-use options::Remote;
-use progress::Progress;
+pub(crate) use options::Remote;
+pub(crate) use progress::Progress;
 pub(crate) use transfer::pull;
 
 /// The commands.

@@ -25,8 +25,10 @@ const FORWARDED: [Signal; 6] =
 
 /// What runs.
 pub(super) struct Guest {
-    /// The program's name in messages.
-    pub(super) name: String,
+    /// Its arguments, of which the first is its name.
+    pub(super) args: Vec<String>,
+    /// Where it is.
+    pub(super) workdir: String,
     /// What of it is called.
     pub(super) entry: Entry,
     /// Its code.
@@ -62,14 +64,13 @@ impl Guest {
 
     fn spawn(self, args: &Args, report: OwnedFd) -> Result<Child> {
         let mut kept = Kept::default();
-        let name = self.name;
-        let arguments: Vec<_> = std::iter::once(&name).chain(&args.args).cloned().collect();
+        let arguments = self.args;
         let plan = Plan {
             id: "run".into(),
             entry: self.entry,
             args: arguments.clone(),
             env: self.env,
-            cwd: args.workdir()?.to_owned(),
+            cwd: self.workdir,
             preopens: self.volumes.iter().map(|volume| preopen(volume, &mut kept)).collect::<Result<_>>()?,
             memory_limit: args.memory,
             cpus: args.cpus,
@@ -81,7 +82,7 @@ impl Guest {
             report_fd: kept.keep(&report)?,
             wait_for_start: false,
             program: Program {
-                path: name,
+                path: arguments[0].clone(),
                 code_fd: kept.keep(&self.compiled.code)?,
                 facts: self.compiled.facts,
             },

@@ -1,22 +1,26 @@
 //! `wisp run`: a guest here and now, without containerd and without root.
 //!
-//! The program goes the way that it goes in a pod: compiled through the cache ([`source`]), then a [`Plan`] at descriptor 3 of
+//! The program is a file ([`source`]) or an image's ([`image`]). It goes the way that it goes in a pod: compiled through the cache, then a [`Plan`] at descriptor 3 of
 //! `wisp-guest` ([`guest`]), which runs it with the same engine, limits, messages and exit codes. There are no namespaces and no
 //! cgroup: what the guest reaches is what the plan names ([`options`]).
 
 mod guest;
+mod image;
 mod options;
 pub(crate) mod source;
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use tempfile::TempDir;
 use wisp_cache::Cache;
 use wisp_config::Config;
 use wisp_contract::plan::{Entry, HttpSettings};
 
 pub(crate) use options::Args;
+use options::Volume;
 
 /// Why the guest did not run; docker's exit codes.
 pub(crate) enum Failure {
@@ -54,27 +58,65 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// What is to run, wherever it comes from.
+struct Program {
+    /// Its Wasm.
+    wasm: File,
+    /// Its name in messages, and its first argument.
+    name: String,
+    /// The export that is named.
+    export: Option<String>,
+    /// Its further arguments.
+    args: Vec<String>,
+    /// What its image sets, which options override.
+    env: Vec<String>,
+    /// Where its image wants it to be.
+    workdir: Option<String>,
+    /// The files of its image, which go with it.
+    root: Option<TempDir>,
+}
+
+impl Program {
+    fn open(args: &Args) -> Result<Self, Failure> {
+        let (name, export) = args.program();
+        if name != "-" && image::is_meant(name).with_context(|| name.to_owned())? {
+            return image::open(name, args);
+        }
+        Ok(Self {
+            wasm: source::open(name)?,
+            name: name.to_owned(),
+            export,
+            args: args.args.clone(),
+            env: Vec::new(),
+            workdir: None,
+            root: None,
+        })
+    }
+}
+
 fn start(args: &Args) -> Result<u8, Failure> {
-    let (file, export) = args.program();
-    let mut wasm = source::open(file)?;
+    let mut program = Program::open(args)?;
+    let name = &program.name;
     let config = Config::load().context("the configuration")?;
     let cache = Cache::of(&config).context("the cache")?;
-    let compiled = match cache.program(&mut wasm) {
+    let compiled = match cache.program(&mut program.wasm) {
         Err(error @ wisp_cache::Error::Compile(_)) => {
-            return Err(Failure::NotRunnable(anyhow::Error::from(error).context(file.to_owned())));
+            return Err(Failure::NotRunnable(anyhow::Error::from(error).context(name.to_owned())));
         }
-        compiled => compiled.with_context(|| file.to_owned())?,
+        compiled => compiled.with_context(|| name.to_owned())?,
     };
-    let entry =
-        Entry::of(export, &compiled.facts, file).map_err(|error| Failure::NotRunnable(error.into()))?;
-    let serves = (entry == Entry::Http).then(|| args.listen()).transpose()?;
+    let entry = Entry::of(program.export, &compiled.facts, name)
+        .map_err(|error| Failure::NotRunnable(error.into()))?;
+    let serves = (entry == Entry::Http).then(|| args.listen(&program.env)).transpose()?;
+    let root = program.root.iter().map(|root| Volume::root(root.path()));
     let guest = guest::Guest {
-        name: file.to_owned(),
         serves,
         entry,
         compiled,
-        env: args.environment()?,
-        volumes: args.volumes()?,
+        env: args.environment(program.env)?,
+        volumes: root.chain(args.volumes()?).collect(),
+        args: std::iter::once(program.name).chain(program.args).collect(),
+        workdir: args.workdir(program.workdir)?,
         // The delay is for load balancers that still send requests, and here there is none.
         http: HttpSettings {
             address: serves.and_then(|listen| listen.address),

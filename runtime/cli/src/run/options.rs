@@ -3,9 +3,11 @@
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::registry::Remote;
 
 /// Where a service listens unless it is told otherwise.
 const PORT: u16 = 8080;
@@ -22,9 +24,17 @@ pub(crate) struct Args {
     /// Let the guest see a folder, and write there unless `:ro` is said
     #[arg(short, long, value_name = "HOST:GUEST[:ro]")]
     volume: Vec<String>,
-    /// The guest's working directory
-    #[arg(short, long, value_name = "PATH", default_value = "/")]
-    workdir: String,
+    /// The guest's working directory; the image's, else /
+    #[arg(short, long, value_name = "PATH")]
+    pub(super) workdir: Option<String>,
+    /// What runs in place of an image's own entrypoint
+    #[arg(long, value_name = "PATH")]
+    pub(super) entrypoint: Option<String>,
+    /// When an image is pulled
+    #[arg(long, value_enum, default_value_t = Pull::Missing)]
+    pub(super) pull: Pull,
+    #[command(flatten)]
+    pub(super) remote: Remote,
     /// The port of an HTTP service on this machine (8080), on one address or on all; GUEST may only be the port that the service
     /// has in a pod
     #[arg(short, long, value_name = "[ADDRESS:]HOST[:GUEST]")]
@@ -47,12 +57,24 @@ pub(crate) struct Args {
     /// Accepted for docker's sake: nothing is ever left
     #[arg(long)]
     rm: bool,
-    /// A Wasm module or component, binary or text; `-` reads it from standard input; FILE#EXPORT is FILE with --invoke EXPORT
-    #[arg(value_name = "FILE")]
+    /// A Wasm module or component, binary or text; `-` reads it from standard input; FILE#EXPORT is FILE with --invoke EXPORT.
+    /// Or an image: by its name, or the folder or archive of an OCI layout
+    #[arg(value_name = "FILE|IMAGE")]
     file: String,
     /// The guest's arguments
     #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(super) args: Vec<String>,
+}
+
+/// When an image is pulled, in docker's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Pull {
+    /// If it is not here.
+    Missing,
+    /// Each time.
+    Always,
+    /// Not at all.
+    Never,
 }
 
 /// A folder that the guest sees.
@@ -96,15 +118,23 @@ impl Args {
         }
     }
 
-    /// The working directory.
-    pub(super) fn workdir(&self) -> Result<&str> {
-        ensure!(self.workdir.starts_with('/'), "--workdir {}: an absolute path was expected", self.workdir);
-        Ok(&self.workdir)
+    /// The export that is named apart from the file.
+    pub(super) fn export(&self) -> Option<String> {
+        self.invoke.clone()
+    }
+
+    /// The working directory, of an image that says one.
+    pub(super) fn workdir(&self, image: Option<String>) -> Result<String> {
+        let workdir = self.workdir.clone().or(image).unwrap_or_else(|| "/".into());
+        ensure!(workdir.starts_with('/'), "--workdir {workdir}: an absolute path was expected");
+        Ok(workdir)
     }
 
     /// The guest's variables; later ones win.
-    pub(super) fn environment(&self) -> Result<Vec<String>> {
+    pub(super) fn environment(&self, image: Vec<String>) -> Result<Vec<String>> {
         let mut variables = Vec::new();
+        let port = self.publish.as_ref().map(|_| self.listen(&image)).transpose()?;
+        image.iter().try_for_each(|variable| set(&mut variables, variable))?;
         for file in &self.env_file {
             let text = fs::read_to_string(file).with_context(|| format!("--env-file {}", file.display()))?;
             for line in
@@ -114,16 +144,20 @@ impl Args {
             }
         }
         self.env.iter().try_for_each(|variable| set(&mut variables, variable))?;
-        if self.publish.is_some() {
-            let Listen { port, .. } = self.listen()?;
+        if let Some(Listen { port, .. }) = port {
             set(&mut variables, &format!("PORT={port}"))?;
         }
         Ok(variables)
     }
 
     /// Where a service listens.
-    pub(super) fn listen(&self) -> Result<Listen> {
-        let inside = self.env.iter().rev().find_map(|variable| variable.strip_prefix("PORT="));
+    pub(super) fn listen(&self, image: &[String]) -> Result<Listen> {
+        let inside = self
+            .env
+            .iter()
+            .rev()
+            .chain(image.iter().rev())
+            .find_map(|variable| variable.strip_prefix("PORT="));
         let inside = inside.map_or(Ok(PORT), |text| port(text).with_context(|| format!("PORT={text}")))?;
         let Some(publish) = &self.publish else { return Ok(Listen { address: None, port: inside }) };
         let (listen, asked) = published(publish).with_context(|| format!("--publish {publish}"))?;
@@ -139,6 +173,13 @@ impl Args {
     /// The folders that the guest sees.
     pub(super) fn volumes(&self) -> Result<Vec<Volume>> {
         self.volume.iter().map(|text| volume(text).with_context(|| format!("--volume {text}"))).collect()
+    }
+}
+
+impl Volume {
+    /// The files of an image.
+    pub(super) fn root(folder: &Path) -> Self {
+        Self { host: folder.to_path_buf(), guest: "/".into(), writable: true }
     }
 }
 
