@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
-use wisp_registry::{Credential, Credentials, Kept, Options, Registry};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use wisp_registry::{Credential, Credentials, Error, Kept, Options, Registry};
 
 /// No password is longer.
 const MOST_PASSWORD: u64 = 64 * 1024;
@@ -54,7 +54,10 @@ pub(crate) fn login(args: LoginArgs, out: &mut impl Write) -> Result<()> {
         credential: Some(Credential::Login { user: user.clone(), password: password.clone() }),
         ..Options::default()
     };
-    Registry::at(host, &options)?.check()?;
+    Registry::at(host, &options)?.check().map_err(|error| match error {
+        Error::Unauthorized { host, detail, .. } => anyhow!("{host} refuses this user and password{detail}"),
+        other => other.into(),
+    })?;
     if let Kept::File(path) = Credentials::of_user().keep(host, &user, &password)? {
         let path = path.display();
         writeln!(

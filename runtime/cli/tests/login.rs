@@ -78,7 +78,7 @@ fn a_login_that_the_registry_refuses_is_not_kept() {
     {
         let login = wisp(folder.path(), &[&["login"], args, &[&*host]].concat(), input);
         assert_eq!(login.status.code(), Some(1));
-        assert!(words(&login).contains("wants a login"), "{}", words(&login));
+        assert!(words(&login).contains("refuses this user and password"), "{}", words(&login));
     }
     assert!(!folder.path().join("config.json").exists());
 }

@@ -226,6 +226,9 @@ fn failure(error: ureq::Error, url: &Url, what: &str) -> Error {
 fn tls_failure(error: &rustls::Error, host: String, what: String) -> Error {
     match error {
         rustls::Error::InvalidMessage(_) => Error::NotTls { host },
+        rustls::Error::InvalidCertificate(_) if error.to_string().contains("CaUsedAsEndEntity") => {
+            Error::AuthorityAsServer { host }
+        }
         rustls::Error::InvalidCertificate(_) => Error::Certificate { host, reason: error.to_string() },
         _ => Error::Unreachable { host, what, reason: format!("TLS: {error}"), transient: false },
     }
@@ -254,6 +257,10 @@ pub(crate) fn status_failure(answer: Answer, what: &str) -> Error {
         StatusCode::UNAUTHORIZED => Error::Unauthorized { host, what, detail },
         StatusCode::FORBIDDEN => Error::Denied { host, what, detail },
         StatusCode::NOT_FOUND => Error::NotFound { host, what, detail },
+        // What Go's server says, and nginx.
+        StatusCode::BAD_REQUEST if url.scheme() == "http" && body.windows(5).any(|word| word == b"HTTPS") => {
+            Error::WantsTls { host }
+        }
         status => Error::Status { host, what, status: status.as_u16(), detail, retry_after },
     }
 }

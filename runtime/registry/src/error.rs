@@ -55,6 +55,23 @@ pub enum Error {
         /// What TLS says.
         reason: String,
     },
+    /// A certificate that can only sign others, which docker's and openssl's recipes for a self-signed one make.
+    #[error(
+        "the TLS certificate of {host} is one of an authority (CA:TRUE), which no server may have: sign a server's certificate with it, \
+         or make it with -addext basicConstraints=critical,CA:FALSE; until then --insecure does not check it"
+    )]
+    AuthorityAsServer {
+        /// The registry's host.
+        host: String,
+    },
+    /// The other side speaks TLS only.
+    #[error(
+        "{host} answers in TLS only: name the certificate authority that signed its certificate with --ca FILE"
+    )]
+    WantsTls {
+        /// The registry's host.
+        host: String,
+    },
     /// The other side does not speak TLS.
     #[error("{host} does not answer in TLS: if it is a registry without TLS, say --plain-http")]
     NotTls {
@@ -259,7 +276,7 @@ impl Detail {
             let all: Vec<_> = body.errors.iter().map(ErrorInfo::to_words).collect();
             return Self(clean(&all.join("; ")));
         }
-        if content_type.starts_with("text/plain") {
+        if content_type.is_empty() || content_type.starts_with("text/plain") {
             let text = String::from_utf8_lossy(body);
             return Self(clean(text.lines().next().unwrap_or_default()));
         }
@@ -329,6 +346,7 @@ mod tests {
         assert_eq!(Detail::of(b"<html>so sorry</html>", "text/html"), Detail::default());
         assert_eq!(Detail::of(b"slow down\nplease", "text/plain; charset=utf-8").to_string(), " (slow down)");
         assert_eq!(Detail::of(b"\xff\xfe", "text/plain").to_string(), " (\u{fffd}\u{fffd})");
+        assert_eq!(Detail::of(b"no type", "").to_string(), " (no type)");
         assert_eq!(Detail::of(br#"{"errors":"no list"}"#, "application/json").to_string(), "");
     }
 }

@@ -21,7 +21,7 @@ mod tls;
 mod verify;
 
 pub use credentials::{Credential, Credentials, Kept};
-pub use error::Error;
+pub use error::{Detail, Error};
 pub use options::{Options, Patience, Silent, Watch};
 pub use pull::{MAX_MANIFEST, Manifest};
 pub use registry::Registry;

@@ -250,6 +250,15 @@ fn a_plain_registry_where_tls_was_expected_is_told() {
 }
 
 #[test]
+fn a_registry_with_tls_where_plain_http_was_expected_is_told() {
+    let server = Server::start(|_, _| {
+        Reply::raw(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+    });
+    let error = registry(&server, &options()).manifest(&app(&server)).unwrap_err().to_string();
+    assert!(error.contains("TLS only") && error.contains("--ca"), "{error}");
+}
+
+#[test]
 fn a_registry_that_is_not_there_is_told_after_all_attempts() {
     let server = Server::start(|_, _| Reply::status(200));
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
