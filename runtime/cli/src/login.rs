@@ -1,10 +1,11 @@
 //! `wisp login` and `wisp logout`: who a registry is told that this is, kept where docker keeps it.
 
 use std::io::{self, IsTerminal, Read, Write};
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use wisp_registry::{Credential, Credentials, Error, Kept, Options, Registry};
+
+use crate::registry::{Progress, Remote};
 
 /// No password is longer.
 const MOST_PASSWORD: u64 = 64 * 1024;
@@ -18,15 +19,8 @@ pub(crate) struct LoginArgs {
     /// Take the password, or a token that is used as one, from standard input
     #[arg(long)]
     password_stdin: bool,
-    /// Speak plain HTTP; a registry on a loopback address gets it unasked
-    #[arg(long)]
-    plain_http: bool,
-    /// Do not check the registry's certificate
-    #[arg(long)]
-    insecure: bool,
-    /// Trust the certificate authorities of this PEM file too
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
+    #[command(flatten)]
+    remote: Remote,
     /// The registry
     #[arg(value_name = "HOST[:PORT]")]
     host: String,
@@ -47,13 +41,8 @@ pub(crate) struct LogoutArgs {
 pub(crate) fn login(args: LoginArgs, out: &mut impl Write) -> Result<()> {
     let host = host(&args.host);
     let (user, password) = ask(args.username, args.password_stdin)?;
-    let options = Options {
-        plain_http: args.plain_http,
-        insecure_skip_verify: args.insecure,
-        ca: args.ca,
-        credential: Some(Credential::Login { user: user.clone(), password: password.clone() }),
-        ..Options::default()
-    };
+    let credential = Some(Credential::Login { user: user.clone(), password: password.clone() });
+    let options = Options { credential, ..args.remote.options(Progress::new().watch()) };
     Registry::at(host, &options)?.check().map_err(|error| match error {
         Error::Unauthorized { host, detail, .. } => anyhow!("{host} refuses this user and password{detail}"),
         other => other.into(),

@@ -24,7 +24,7 @@ pub(crate) struct Remote {
 
 impl Remote {
     /// For the registry's client.
-    pub(super) fn options(&self, watch: Arc<dyn Watch>) -> Options {
+    pub(crate) fn options(&self, watch: Arc<dyn Watch>) -> Options {
         Options {
             plain_http: self.plain_http,
             insecure_skip_verify: self.insecure,

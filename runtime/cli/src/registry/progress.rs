@@ -45,7 +45,7 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 
-    pub(super) fn watch(&self) -> Arc<dyn Watch> {
+    pub(crate) fn watch(&self) -> Arc<dyn Watch> {
         Arc::new(self.clone())
     }
 }
