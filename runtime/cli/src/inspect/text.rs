@@ -9,7 +9,7 @@ use wisp_reader::Table;
 
 use super::report::{Import, Report};
 
-/// How many imports, exports and sections are listed; `--json` has all of them.
+/// How many imports, exports and tools are listed; `--json` has all of them.
 const LISTED: usize = 40;
 /// How many sections are.
 const SECTIONS: usize = 12;
@@ -89,18 +89,19 @@ fn compiled(report: &Report, file: &str) -> String {
 }
 
 fn memory(memory: &Memory) -> String {
-    bounds(size(memory.minimum), memory.maximum.map(size))
+    bounds(memory.minimum, memory.maximum, size)
 }
 
 fn table(table: &Table) -> String {
-    bounds(format!("{} elements", table.minimum), table.maximum.map(|maximum| maximum.to_string()))
+    bounds(table.minimum, table.maximum, |elements| format!("{elements} elements"))
 }
 
-fn bounds(minimum: String, maximum: Option<String>) -> String {
+fn bounds(minimum: u64, maximum: Option<u64>, shown: impl Fn(u64) -> String) -> String {
+    let begins = shown(minimum);
     match maximum {
-        Some(maximum) if minimum.starts_with(&format!("{maximum} ")) || minimum == maximum => minimum,
-        Some(maximum) => format!("{minimum}, at most {maximum}"),
-        None => minimum,
+        None => begins,
+        Some(maximum) if maximum == minimum => format!("{begins}, and never more"),
+        Some(maximum) => format!("{begins}, at most {}", shown(maximum)),
     }
 }
 
@@ -243,7 +244,10 @@ mod tests {
     #[test]
     fn sizes_and_demands_are_told_with_what_would_make_it_smaller() {
         let text = text(&report(), "app.wasm");
-        assert!(text.contains("memory    64.0 KiB\n") && text.contains("tables    7 elements\n"), "{text}");
+        assert!(
+            text.contains("memory    64.0 KiB\n") && text.contains("tables    7 elements, and never more\n"),
+            "{text}"
+        );
         assert!(text.contains("  50  .debug_info (custom) of 0\n"), "{text}");
         assert!(text.contains("`wasm-tools strip app.wasm -o smaller.wasm`"), "{text}");
     }
