@@ -21,7 +21,7 @@ LAYERS ?= unit runtime containerd cri node kubernetes
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build install installer-image dist demo test $(addprefix test-,unit runtime containerd cri node kubernetes) lint audit clean guests \
+.PHONY: help build install installer-image dist site demo test $(addprefix test-,unit runtime containerd cri node kubernetes) lint audit clean guests \
   testbed testbed-bench testbed-kubernetes testbed-wkg test-wkg tools stage image-kubernetes \
   bench bench-check bench-programs bench-kubernetes $(addprefix bench-,$(SUBJECTS))
 
@@ -50,6 +50,10 @@ installer-image: build stage ## the container image of k8s/installer, without Do
 
 dist: build ## packages of what is built, in target/dist/: .tar.gz, .deb, SHA256SUMS
 	@scripts/package.sh
+
+site: ## docs/ as a site, in target/site/ (mdBook is installed first, in some minutes)
+	@command -v mdbook >/dev/null || cargo install --quiet --locked mdbook --no-default-features --features search
+	mdbook build --dest-dir $(CARGO_TARGET_DIR)/site
 
 demo: build ## Wasm under a containerd of its own, step by step; leaves nothing behind
 	@scripts/tools.sh demo

@@ -102,6 +102,16 @@ fn what_troubleshooting_quotes_is_what_wisp_prints() {
 }
 
 #[test]
+fn every_page_is_in_the_summary() {
+    let pages = pages();
+    let (summary, contents) = pages.iter().find(|(path, _)| path.ends_with("docs/SUMMARY.md")).unwrap();
+    for (path, _) in pages.iter().filter(|(path, _)| path.parent() == summary.parent() && *path != summary) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(contents.links.iter().any(|link| link == name), "{name} is missing in docs/SUMMARY.md");
+    }
+}
+
+#[test]
 fn every_link_in_the_documentation_leads_somewhere() {
     let pages = pages();
     for (path, page) in &pages {
