@@ -6,6 +6,7 @@ mod examples;
 mod figures;
 mod images;
 mod installer;
+mod languages;
 mod looking;
 mod neighbours;
 mod network;
@@ -30,6 +31,7 @@ fn main() {
         examples::CASES,
         images::CASES,
         installer::CASES,
+        languages::CASES,
         rollout::CASES,
         survival::CASES,
         figures::CASES,
