@@ -146,6 +146,13 @@ impl Endpoint {
         host(&self.address.base)
     }
 
+    /// A path of its host, outside of what the distribution specification knows.
+    pub(crate) fn at(&self, path: &str) -> Url {
+        let mut url = self.address.base.clone();
+        url.set_path(path);
+        url
+    }
+
     /// The successful answer to a call, after a login where one is asked for.
     pub(crate) fn send(&self, call: &Call<'_>) -> Result<Answer, Error> {
         let url = self.url(&call.target)?;

@@ -12,9 +12,11 @@ use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
+use oci_spec::distribution::Reference;
 use oci_spec::image::Descriptor;
 use wisp_images::contents::Platforms;
 use wisp_images::store::{Named, Store, reference};
+use wisp_registry::Package;
 
 use crate::images::{Form, Node, source};
 pub(crate) use options::Remote;
@@ -92,14 +94,15 @@ pub(crate) fn run(command: Command, out: &mut impl Write) -> Result<()> {
         Command::Pull(args) => {
             let store = Store::personal()?;
             let platforms = if args.all_platforms { Platforms::All } else { Platforms::Here };
-            let name = reference(&args.name)?;
+            let name = named(&args.name, &args.remote, &progress)?;
             let target = pull(&store, &name, platforms, &args.remote, &progress)?;
             let image = Named { name: name.whole(), target };
             args.node.import(&store, std::slice::from_ref(&image))?;
             image.target
         }
         Command::Cp(args) => {
-            transfer::copy(&reference(&args.from)?, &reference(&args.to)?, &args.remote, &progress)?
+            let [from, to] = [&args.from, &args.to].map(|text| named(text, &args.remote, &progress));
+            transfer::copy(&from?, &to?, &args.remote, &progress)?
         }
     };
     progress.finish();
@@ -107,9 +110,17 @@ pub(crate) fn run(command: Command, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
+/// The image that a name is of, also where it is that of a package, as wkg has it.
+fn named(text: &str, remote: &Remote, progress: &Progress) -> Result<Reference> {
+    match Package::parse(text) {
+        Some(package) => Ok(package.reference(&remote.options(progress.watch()))?),
+        None => Ok(reference(text)?),
+    }
+}
+
 fn push(args: &PushArgs, progress: &Progress) -> Result<Descriptor> {
     let (name, sources) = args.names.split_last().context("a name was expected")?;
-    let name = reference(name)?;
+    let name = named(name, &args.remote, progress)?;
     let store = Store::personal()?;
     let _hold = store.hold()?;
     let image = match sources {

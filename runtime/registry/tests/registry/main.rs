@@ -5,6 +5,7 @@
 mod client;
 mod login;
 mod mirrors;
+mod packages;
 mod pull;
 mod push;
 mod server;
