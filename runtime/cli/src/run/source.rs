@@ -9,8 +9,10 @@ use super::Failure;
 
 /// How the binary format begins.
 const MAGIC: &[u8] = b"\0asm";
-/// The longest text: what a person writes.
+/// The longest text, in bytes: what a person writes.
 const LONGEST_TEXT: u64 = 64 << 20;
+/// The most that is taken from standard input, in bytes, many times more than the largest program has.
+const LONGEST: u64 = 1 << 30;
 
 /// The Wasm of a file or, with `-`, of standard input. Text (`.wat`) is made binary; the content decides which it is.
 pub(crate) fn open(name: &str) -> Result<File, Failure> {
@@ -54,7 +56,9 @@ fn assemble(name: &str, file: &File) -> Result<File, Failure> {
 /// A nameless file with what there is to read.
 fn spool(from: &mut impl Read) -> io::Result<File> {
     let mut file = tempfile::tempfile()?;
-    io::copy(from, &mut file)?;
+    if io::copy(&mut from.take(LONGEST), &mut file)? == LONGEST {
+        return Err(io::Error::other(format!("{LONGEST} bytes came and no end; a program was expected")));
+    }
     file.flush()?;
     file.rewind()?;
     Ok(file)
