@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use wisp_images::archive;
 use wisp_images::make::{About, Process, image_of};
-use wisp_images::store::{Named, Store, reference};
+use wisp_images::store::{Named, Store};
 
 use crate::images::source_date;
 
@@ -27,7 +27,8 @@ pub(crate) fn write(name: &str, root: &Path, path: &Path) -> Result<()> {
     };
     let about = About { created: source_date()?, ..About::default() };
     let target = image_of(store.blobs(), root, &process, &about)?;
-    let image = Named { name: reference(name)?.whole(), target };
+    // As it is given: containerd knows it by exactly this name.
+    let image = Named { name: name.to_owned(), target };
     let file = File::create(path).with_context(|| format!("making {}", path.display()))?;
     Ok(archive::save(&store, &[image], BufWriter::new(file))?)
 }
