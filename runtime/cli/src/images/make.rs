@@ -42,7 +42,7 @@ pub(crate) struct Form {
     #[arg(long, conflicts_with = "artifact")]
     rootfs: bool,
     /// The CNCF's Wasm artifact: the file alone, as `wkg` has it; a pod of it must say `command:`
-    #[arg(long, conflicts_with_all = ["entrypoint", "env", "workdir", "user", "expose", "label"])]
+    #[arg(long, conflicts_with_all = ["entrypoint", "cmd", "env", "workdir", "user", "expose", "label"])]
     artifact: bool,
     /// What runs in place of the first file, for instance /app.wasm or /app.wasm#export
     #[arg(long, value_name = "PATH")]
