@@ -1,6 +1,6 @@
 //! Everything that an image consists of, wherever it is: the same walk finds what to pull, what to push and what to keep.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashMap;
 
 use oci_spec::image::Descriptor;
 use wisp_contract::digest::Digest;
@@ -45,32 +45,11 @@ impl Contents {
     pub fn of<E: From<Error>>(
         target: &Descriptor,
         platforms: Platforms,
-        mut fetch: impl FnMut(&Descriptor) -> Result<Option<Vec<u8>>, E>,
+        fetch: impl FnMut(&Descriptor) -> Result<Option<Vec<u8>>, E>,
     ) -> Result<Self, E> {
-        let (mut contents, mut seen) = (Self::default(), HashSet::new());
-        let mut pending = VecDeque::from([(target.clone(), 0)]);
-        while let Some((descriptor, depth)) = pending.pop_front() {
-            if !seen.insert(document::digest(&descriptor).map_err(Error::from)?) {
-                continue;
-            }
-            if depth > 0 && !document::is_document(&descriptor) {
-                contents.blobs.push(descriptor);
-            } else if let Some(bytes) = fetch(&descriptor)? {
-                let document = Document::parse(&bytes).map_err(Error::from)?;
-                let named: Vec<_> = match (&document, platforms) {
-                    (Document::Index(list), Platforms::Here) => vec![choose(list)?.clone()],
-                    _ => document.names().into_iter().cloned().collect(),
-                };
-                contents.documents.push((descriptor, bytes));
-                pending.extend(named.into_iter().map(|descriptor| (descriptor, depth + 1)));
-            } else {
-                contents.missing.push(descriptor);
-            }
-            contents.bound(pending.len(), depth)?;
-        }
-        // Found level by level, so that what is named comes later.
-        contents.documents.reverse();
-        Ok(contents)
+        let mut walk = Walk { platforms, fetch, seen: HashMap::new(), contents: Self::default() };
+        walk.document(target, 0)?;
+        Ok(walk.contents)
     }
 
     /// What of an image is in a store. What is not there is of other platforms.
@@ -94,17 +73,73 @@ impl Contents {
         self.blobs.iter().chain(self.documents.iter().map(|(descriptor, _)| descriptor))
     }
 
-    fn bound(&self, pending: usize, depth: usize) -> Result<(), Error> {
-        if depth > MAX_DEPTH {
-            return Err(Error::Refused(format!("the image's indexes are nested more than {MAX_DEPTH} deep")));
-        }
-        if self.documents.len() > MOST_DOCUMENTS || self.blobs.len() + pending > MOST_BLOBS {
+    fn bound(&self) -> Result<(), Error> {
+        if self.documents.len() > MOST_DOCUMENTS || self.blobs.len() + self.missing.len() > MOST_BLOBS {
             return Err(Error::Refused(format!(
                 "the image names more than {MOST_DOCUMENTS} manifests or {MOST_BLOBS} blobs"
             )));
         }
         Ok(())
     }
+}
+
+/// How far the walk is with something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// What it names is being walked.
+    Open,
+    Done,
+}
+
+/// A walk that takes what a document names before the document, wherever else it is named.
+struct Walk<F> {
+    platforms: Platforms,
+    fetch: F,
+    seen: HashMap<Digest, Seen>,
+    contents: Contents,
+}
+
+impl<E: From<Error>, F: FnMut(&Descriptor) -> Result<Option<Vec<u8>>, E>> Walk<F> {
+    fn visit(&mut self, descriptor: &Descriptor, depth: usize) -> Result<(), E> {
+        if document::is_document(descriptor) {
+            self.document(descriptor, depth)?;
+        } else if self.seen.insert(digest(descriptor)?, Seen::Done).is_none() {
+            self.contents.blobs.push(descriptor.clone());
+        }
+        Ok(self.contents.bound()?)
+    }
+
+    fn document(&mut self, descriptor: &Descriptor, depth: usize) -> Result<(), E> {
+        let digest = digest(descriptor)?;
+        match self.seen.get(&digest) {
+            Some(Seen::Done) => return Ok(()),
+            Some(Seen::Open) => {
+                return Err(Error::Refused(format!("the index {digest} leads to itself")).into());
+            }
+            None if depth >= MAX_DEPTH => {
+                let deep = format!("the image's indexes are nested more than {MAX_DEPTH} deep");
+                return Err(Error::Refused(deep).into());
+            }
+            None => self.seen.insert(digest, Seen::Open),
+        };
+        if let Some(bytes) = (self.fetch)(descriptor)? {
+            let document = Document::parse(&bytes).map_err(Error::from)?;
+            let named = match (&document, self.platforms) {
+                (Document::Index(list), Platforms::Here) => vec![choose(list)?],
+                _ => document.names(),
+            };
+            named.into_iter().try_for_each(|named| self.visit(named, depth + 1))?;
+            self.contents.documents.push((descriptor.clone(), bytes));
+        } else {
+            self.contents.missing.push(descriptor.clone());
+        }
+        self.seen.insert(digest, Seen::Done);
+        Ok(())
+    }
+}
+
+fn digest(of: &Descriptor) -> Result<Digest, Error> {
+    Ok(document::digest(of)?)
 }
 
 #[cfg(test)]
@@ -161,6 +196,27 @@ mod tests {
         let index = bed.index(&[&here, &other]);
         assert_eq!(bed.of(&index, Platforms::All).unwrap().descriptors().count(), 6);
         assert_eq!(bed.of(&index, Platforms::Here).unwrap().descriptors().count(), 4);
+    }
+
+    #[test]
+    fn a_manifest_that_a_nested_index_names_too_comes_before_both() {
+        let bed = Bed::new();
+        let here = bed.manifest(b"layer", architecture());
+        let inner = bed.index(&[&here]);
+        let outer = bed.index(&[&here, &inner]);
+        let contents = bed.of(&outer, Platforms::All).unwrap();
+        let order: Vec<_> = contents.documents.iter().map(|(document, _)| document.digest()).collect();
+        assert_eq!(order, [here.digest(), inner.digest(), outer.digest()]);
+    }
+
+    #[test]
+    fn an_index_that_leads_to_itself_is_refused() {
+        let index = Bed::new().index(&[]);
+        let names_itself = json!({"schemaVersion": 2, "manifests": [&index]}).to_string();
+        // Of a source that does not check digests.
+        let fetch = |_: &Descriptor| Ok::<_, Error>(Some(names_itself.clone().into_bytes()));
+        let error = Contents::of(&index, Platforms::All, fetch).unwrap_err().to_string();
+        assert!(error.contains("leads to itself"), "{error}");
     }
 
     #[test]

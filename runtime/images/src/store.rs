@@ -107,19 +107,27 @@ impl Store {
         Ok(images)
     }
 
-    /// The image that a person means: by its name, or by the beginning of its digest.
+    /// The image that a person means: by its name, by the beginning of its digest, or by the repository and the digest of an image
+    /// or of one of its manifests, as registries take it.
     ///
     /// # Errors
     /// If there is none, or several.
     pub fn find(&self, text: &str) -> Result<Named, Error> {
         let images = self.images()?;
-        let name = reference(text).map(|reference| reference.whole());
+        let asked = reference(text);
+        let name = asked.as_ref().map(Reference::whole);
         if let Some(image) = images.iter().find(|image| name.as_ref().is_ok_and(|name| image.name == *name)) {
             return Ok(image.clone());
         }
+        if let Some((asked, digest)) = asked.as_ref().ok().and_then(|asked| Some((asked, asked.digest()?))) {
+            let target = self.manifest(&images, asked, digest)?;
+            return target
+                .map(|target| Named { name: asked.whole(), target })
+                .ok_or_else(|| Error::Unknown(asked.whole()));
+        }
         let digits = text.strip_prefix("sha256:").unwrap_or(text);
         if digits.len() < MIN_DIGITS || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(Error::Unknown(name?));
+            return Err(asked.map_or_else(|error| error, |asked| Error::Unknown(asked.whole())));
         }
         let mut found = images.into_iter().filter(|image| {
             let digest = image.target.digest().to_string();
@@ -130,6 +138,26 @@ impl Store {
             true => Err(Error::Ambiguous(text.to_owned())),
             false => Ok(image),
         }
+    }
+
+    /// The manifest or index with this digest among those of a repository's images.
+    fn manifest(
+        &self,
+        images: &[Named],
+        asked: &Reference,
+        digest: &str,
+    ) -> Result<Option<Descriptor>, Error> {
+        let repository = |name: &Reference| (name.registry().to_owned(), name.repository().to_owned());
+        for image in images {
+            if reference(&image.name).is_ok_and(|name| repository(&name) == repository(asked)) {
+                let contents = Contents::in_store(&self.blobs, &image.target)?;
+                let mut documents = contents.documents.into_iter().map(|(document, _)| document);
+                if let Some(found) = documents.find(|document| document.digest().as_ref() == digest) {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Keeps blobs that have no name yet, until it is dropped.
@@ -315,6 +343,28 @@ mod tests {
             assert!(error.starts_with("there is no image "), "{error}");
         }
         assert!(bed.store.find("Wisp Test").unwrap_err().to_string().contains("is no image name"));
+    }
+
+    #[test]
+    fn a_manifest_of_an_index_is_found_by_the_repository_and_its_digest() {
+        let bed = Bed::new();
+        let one = bed.image(b"one");
+        let index = json!({"schemaVersion": 2, "manifests": [one]}).to_string();
+        let index = bed.store.blobs().put(index.as_bytes()).unwrap().descriptor(MediaType::ImageIndex);
+        bed.tag("wisp.test/app:1", &index);
+        for target in [&one, &index] {
+            for repository in ["wisp.test/app", "wisp.test/app:2"] {
+                let name = format!("{repository}@{}", target.digest());
+                assert_eq!(bed.store.find(&name).unwrap(), Named { target: target.clone(), name });
+            }
+        }
+        for unknown in [
+            format!("wisp.test/other@{}", one.digest()),
+            format!("wisp.test/app@{}", bed.image(b"two").digest()),
+        ] {
+            let error = bed.store.find(&unknown).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("there is no image {unknown}")), "{error}");
+        }
     }
 
     #[test]

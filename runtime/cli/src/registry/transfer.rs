@@ -83,7 +83,8 @@ pub(super) fn push(
     let absent = contents.blobs.iter().find(|blob| !is_here(blobs, blob));
     if let Some(absent) = contents.missing.first().or(absent) {
         bail!(
-            "the image names {}, which is not here; pull it with --all-platforms before you push it",
+            "the image names {}, which is not here; pull it with --all-platforms before you push it, or push one of its \
+             manifests as NAME@sha256:DIGEST",
             absent.digest()
         );
     }
@@ -150,7 +151,7 @@ fn send(
     let blobs: Vec<_> = contents.blobs.iter().collect();
     progress.expect("pushing", blobs.iter().map(|blob| blob.size()).sum());
     each(&blobs, |blob| {
-        registry.push_blob(name, blob, &|| open(blob), from)?;
+        registry.push_blob(name, blob, &|| open(blob), from).map_err(of_source)?;
         progress.line(&format!("{} is there, {}", blob.digest(), ByteSize::b(blob.size())));
         Ok(())
     })?;
@@ -160,6 +161,16 @@ fn send(
     }
     registry.push_manifest(name, last.0.media_type(), &last.1)?;
     Ok(())
+}
+
+/// An error of the registry that a blob comes from, as that registry told it.
+fn of_source(error: wisp_registry::Error) -> wisp_registry::Error {
+    match error {
+        wisp_registry::Error::Source { what, source } => source
+            .downcast::<wisp_registry::Error>()
+            .unwrap_or_else(|source| wisp_registry::Error::Source { what, source }),
+        other => other,
+    }
 }
 
 fn is_here(blobs: &Blobs, blob: &Descriptor) -> bool {
