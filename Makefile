@@ -102,7 +102,7 @@ $(addprefix bench-,$(SUBJECTS)): bench-%: bench-programs # one subject; WISP_BEN
 # Apart, so that what the bench needs is not linked into the shim and the server that it compares with.
 bench-programs: build guests testbed testbed-bench stage
 	@tests/guests/build.sh speed
-	@set -e; for program in containerd-shim-null-v1 native-http wisp-bench; do cargo build $(CARGO_FLAGS) --quiet -p $$program; done
+	@set -e; for program in containerd-shim-null-v1 instance-floor native-http wisp-bench; do cargo build $(CARGO_FLAGS) --quiet -p $$program; done
 
 bench-kubernetes: build guests testbed testbed-kubernetes stage ## the time from `kubectl apply` to Ready, beside runc
 	@NODES=host WISP_BIN=$(STAGE)/usr/local/bin cargo test $(CARGO_FLAGS) --quiet -p wisp-tests --test kubernetes -- \

@@ -1,6 +1,7 @@
 //! What a request costs, beside a native server and `wasmtime serve` with the same component.
 
 mod idle;
+mod instance;
 mod load;
 mod quota;
 
@@ -56,6 +57,7 @@ pub(crate) fn measure() -> Result<Vec<Figure>> {
     let node = bed::start()?;
     node.import(&image()?)?;
     let mut figures = requests(&node)?;
+    figures.push(instance::measure()?);
     figures.push(quota::measure(&node)?);
     figures.push(idle::measure(&node)?);
     Ok(figures)
