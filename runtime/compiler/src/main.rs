@@ -14,6 +14,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use wisp_engine::Profile;
 
+/// Functions are compiled beside each other, and would wait for the one lock of musl's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Where the compiled code goes.
 const CODE_FD: RawFd = 3;
 
