@@ -129,6 +129,7 @@ impl Bed {
         for (name, folder) in [
             ("containerd-shim-wisp-v1", &bin),
             ("wisp-runtime", &bin),
+            ("wisp", &bin),
             ("wisp-guest", &libexec),
             ("wisp-compiler", &libexec),
             ("wisp-artifact", &libexec),

@@ -1,5 +1,6 @@
 //! `wisp`: the tool that a person uses on a node.
 
+mod compile;
 mod completions;
 #[cfg(test)]
 mod docs;
@@ -10,19 +11,17 @@ mod install;
 mod installer;
 mod login;
 mod node;
+mod program;
 mod registry;
 mod run;
 mod top;
 
-use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use wisp_cache::{Cache, Compiled};
-use wisp_config::Config;
 
 /// Runs WebAssembly as ordinary Kubernetes pods.
 #[derive(Debug, Parser)]
@@ -43,16 +42,13 @@ enum Command {
     )]
     Run(Box<run::Args>),
     /// Compile programs into this node's cache, before the first pod that runs them
-    #[command(after_help = "Example:\n  wisp compile app.wasm")]
-    Compile {
-        /// Wasm modules or components
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
+    #[command(after_help = "Examples:\n  wisp compile app.wasm\n  wisp compile registry.example/app:1\n  \
+                      wisp compile --containerd registry.example/app:1   (what this node's containerd has pulled)")]
+    Compile(compile::Args),
     /// Say what a program is, what it asks for and what it offers
     #[command(
         after_help = "Examples:\n  wisp inspect app.wasm\n  wisp inspect --json app.wasm | jq '.imports[] | select(.given | not)'\n  \
-                      wisp inspect --wit - < app.wasm > app.wit\n\n\
+                      wisp inspect --wit - < app.wasm > app.wit\n  wisp inspect registry.example/app:1\n\n\
                       Exit codes: 1 where the file is no program"
     )]
     Inspect(inspect::Args),
@@ -154,14 +150,7 @@ fn run(command: Command) -> Result<ExitCode> {
             drop(out);
             return Ok(run::run(&args));
         }
-        Command::Compile { files } => {
-            let cache = cache()?;
-            for file in files {
-                let facts = program(&cache, &file)?.facts;
-                let size = bytesize::ByteSize::b(facts.code_bytes);
-                writeln!(out, "{}: {}, {size} compiled", file.display(), inspect::kind(facts.kind))?;
-            }
-        }
+        Command::Compile(args) => compile::run(&args, &mut out)?,
         Command::Inspect(args) => return inspect::run(&args, &mut out),
         Command::Top(args) => return top::run(&args, &mut out),
         Command::Completions(args) => completions::run(&args, &mut out)?,
@@ -179,15 +168,6 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::InstallerImage { name, root, archive } => installer::write(&name, &root, &archive)?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn cache() -> Result<Cache> {
-    Ok(Cache::of(&Config::load()?)?)
-}
-
-fn program(cache: &Cache, path: &Path) -> Result<Compiled> {
-    let mut file = File::open(path).with_context(|| path.display().to_string())?;
-    cache.program(&mut file).with_context(|| path.display().to_string())
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -29,7 +29,14 @@ impl Image {
     /// # Errors
     /// If there is none, or if a document makes no sense.
     pub fn open(blobs: &Blobs, target: &Descriptor) -> Result<Self, Error> {
-        let mut digest = document::digest(target)?;
+        Self::at(blobs, document::digest(target)?)
+    }
+
+    /// The same of a manifest or index with this digest.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn at(blobs: &Blobs, mut digest: Digest) -> Result<Self, Error> {
         for _ in 0..MAX_DEPTH {
             let bytes = blobs.read(&digest)?.ok_or(Error::Missing(digest))?;
             match Document::parse(&bytes)? {

@@ -1,5 +1,6 @@
 //! Wisp's shim under real containerds. `cargo test -p wisp-tests --test containerd -- 2.4/` runs the cases of one version.
 
+mod compile;
 mod ends;
 mod http;
 mod images;
@@ -23,6 +24,7 @@ fn main() {
         sandbox::CASES,
         http::CASES,
         images::CASES,
+        compile::CASES,
         http::OWN_CASES,
         limits::CASES,
         limits::OWN_CASES,

@@ -5,7 +5,7 @@
 //! - [`list`]: `wisp images`.
 //! - [`archive`]: `wisp save` and `wisp load`.
 //! - [`source`]: what a person means by an image.
-//! - [`node`]: `--containerd`, which brings images into a node's containerd.
+//! - [`node`]: `--containerd`, which brings images into a node's containerd, or finds them there.
 
 mod archive;
 mod list;
@@ -22,7 +22,7 @@ use clap::Subcommand;
 use wisp_images::store::{Store, reference};
 
 pub(crate) use make::{Form, source_date};
-pub(crate) use node::Node;
+pub(crate) use node::{Node, OfNode};
 
 /// The commands.
 #[derive(Debug, Subcommand)]

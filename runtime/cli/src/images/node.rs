@@ -1,15 +1,22 @@
-//! Images for this node's containerd, by its own `ctr`, which unpacks them as the node's pulls are.
+//! Images for this node's containerd, by its own `ctr`, which unpacks them as the node's pulls are; and images that it has.
 
 use std::io::{BufWriter, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use tokio::time::timeout;
+use wisp_contract::digest::Digest;
 use wisp_images::archive;
-use wisp_images::store::{Named, Store};
+use wisp_images::blobs::Blobs;
+use wisp_images::store::{Named, Store, reference};
 
 use crate::node::containerd::{ADDRESS, Containerd};
+
+/// The longest that containerd may take for all answers.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// The options.
 #[derive(Debug, clap::Args)]
@@ -28,6 +35,68 @@ pub(crate) struct Node {
     address: Option<PathBuf>,
 }
 
+/// Images that are in this node's containerd already.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OfNode {
+    /// Take what this node's containerd has pulled, in the namespace NS (k8s.io, where kubelet looks)
+    #[arg(
+        long,
+        value_name = "NS",
+        num_args = 0..=1,
+        default_missing_value = "k8s.io",
+        require_equals = true,
+        conflicts_with = "pull"
+    )]
+    containerd: Option<String>,
+    /// The socket of the containerd that is meant, if it is not the one that runs here
+    #[arg(long, value_name = "SOCKET", requires = "containerd")]
+    address: Option<PathBuf>,
+}
+
+impl OfNode {
+    /// Whether images are to be taken from there.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.containerd.is_some()
+    }
+
+    /// The blobs of the node's containerd, and the manifest or index that a name leads to.
+    ///
+    /// # Errors
+    /// One sentence where there is no such image, or no containerd.
+    pub(crate) fn find(&self, name: &str) -> Result<(Blobs, Digest)> {
+        let namespace = self.containerd.as_deref().unwrap_or_default();
+        let address = match &self.address {
+            Some(address) => address.clone(),
+            None => running()?.address.unwrap_or_else(|| ADDRESS.into()),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let found = runtime.block_on(async { timeout(LIMIT, ask(&address, namespace, name)).await });
+        let (root, target) = found
+            .with_context(|| format!("containerd did not answer within {LIMIT:?}"))?
+            .with_context(|| format!("containerd at {}", address.display()))?;
+        let target = target.with_context(|| {
+            format!("containerd has no image {name} in its namespace {namespace}; `ctr -n {namespace} images ls` lists its images")
+        })?;
+        Ok((Blobs::at(root), target))
+    }
+}
+
+/// The folder of the content store, and what a name leads to, as it is typed or as docker reads it.
+async fn ask(address: &Path, namespace: &str, name: &str) -> Result<(PathBuf, Option<Digest>)> {
+    let containerd = wisp_artifact::containerd::Containerd::connect(address, namespace).await?;
+    let mut target = containerd.image(name).await?;
+    if let (None, Ok(whole)) = (target, reference(name)) {
+        target = containerd.image(&whole.whole()).await?;
+    }
+    Ok((containerd.content_root().await?, target))
+}
+
+fn running() -> Result<Containerd> {
+    Containerd::running(None)
+        .context("name the socket of the one that is meant with --address")?
+        .context("no containerd runs on this node; start it, or name its socket with --address")
+}
+
 impl Node {
     /// Brings images into the node's containerd, if that was asked for.
     ///
@@ -37,9 +106,7 @@ impl Node {
         let Some(namespace) = &self.containerd else { return Ok(()) };
         let containerd = match &self.address {
             Some(_) => Containerd::installed(None)?,
-            None => Containerd::running(None)
-                .context("name the socket of the one that is meant with --address")?
-                .context("no containerd runs on this node; start it, or name its socket with --address")?,
+            None => running()?,
         };
         let ctr = containerd.find("ctr").with_context(|| {
             format!(

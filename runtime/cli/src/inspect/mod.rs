@@ -11,9 +11,10 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::run::source;
+use crate::images::OfNode;
+use crate::program::{Origin, Program};
 
 pub(crate) use text::kind;
 pub(crate) use wit::print as print_wit;
@@ -30,8 +31,13 @@ pub(crate) struct Args {
     /// Print the component's interfaces as WIT, and nothing else
     #[arg(long, conflicts_with = "json")]
     wit: bool,
-    /// A Wasm module or component, binary or text; `-` reads it from standard input
-    #[arg(value_name = "FILE")]
+    #[command(flatten)]
+    origin: Origin,
+    #[command(flatten)]
+    node: OfNode,
+    /// A Wasm module or component, binary or text; `-` reads it from standard input. Or an image: by its name, or the folder or
+    /// archive of an OCI layout
+    #[arg(value_name = "FILE|IMAGE")]
     file: String,
 }
 
@@ -40,7 +46,7 @@ pub(crate) struct Args {
 /// # Errors
 /// One sentence where the file is no program; the output's own errors.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<ExitCode> {
-    let mut file = source::open(&args.file)?;
+    let mut file = program(args)?.wasm;
     let wasm = bytes(&file).with_context(|| args.file.clone())?;
     if args.wit {
         wisp_reader::unless_wasm(&wasm)?;
@@ -56,6 +62,18 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<ExitCode> {
     };
     out.write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The one program that is meant.
+fn program(args: &Args) -> Result<Program> {
+    let mut programs = Program::all(&args.file, &args.origin, &args.node)?;
+    match (programs.pop(), programs.as_slice()) {
+        (Some(program), []) => Ok(program),
+        (last, others) => {
+            let names: Vec<_> = others.iter().chain(&last).map(|program| program.name.as_str()).collect();
+            bail!("{} has the programs {}; say which with --entrypoint", args.file, names.join(", "))
+        }
+    }
 }
 
 fn bytes(file: &File) -> Result<Vec<u8>> {

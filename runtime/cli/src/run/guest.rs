@@ -16,8 +16,9 @@ use wisp_cache::Compiled;
 use wisp_contract::companion;
 use wisp_contract::plan::{Entry, HttpSettings, PLAN_FD, Plan, Preopen, Program, Report};
 
+use super::Args;
 use super::options::{Listen, Volume};
-use super::{Args, Failure};
+use crate::program::Failure;
 
 /// Signals that are the guest's business.
 const FORWARDED: [Signal; 6] =

@@ -1,50 +1,23 @@
 //! `wisp run`: a guest here and now, without containerd and without root.
 //!
-//! The program is a file ([`source`]) or an image's ([`image`]). It goes the way that it goes in a pod: compiled through the cache, then a [`Plan`] at descriptor 3 of
+//! The program is a file or an image's ([`crate::program`]). It goes the way that it goes in a pod: compiled through the cache, then a [`Plan`] at descriptor 3 of
 //! `wisp-guest` ([`guest`]), which runs it with the same engine, limits, messages and exit codes. There are no namespaces and no
 //! cgroup: what the guest reaches is what the plan names ([`options`]).
 
 mod guest;
-mod image;
 mod options;
-pub(crate) mod source;
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use tempfile::TempDir;
+use anyhow::Context;
 use wisp_cache::Cache;
 use wisp_config::Config;
 use wisp_contract::plan::{Entry, HttpSettings};
 
+use crate::program::{Failure, Program};
 pub(crate) use options::Args;
 use options::Volume;
-
-/// Why the guest did not run; docker's exit codes.
-pub(crate) enum Failure {
-    /// Wisp or its options are at fault.
-    Wisp(anyhow::Error),
-    /// The program cannot be run.
-    NotRunnable(anyhow::Error),
-    /// There is no such program.
-    NotFound(anyhow::Error),
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Wisp(error)
-    }
-}
-
-impl From<Failure> for anyhow::Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Wisp(error) | Failure::NotRunnable(error) | Failure::NotFound(error) => error,
-        }
-    }
-}
 
 /// Runs the guest to its end: its own exit code, or 125, 126 or 127 with one sentence on stderr.
 pub(crate) fn run(args: &Args) -> ExitCode {
@@ -58,44 +31,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// What is to run, wherever it comes from.
-struct Program {
-    /// Its Wasm.
-    wasm: File,
-    /// Its name in messages, and its first argument.
-    name: String,
-    /// The export that is named.
-    export: Option<String>,
-    /// Its further arguments.
-    args: Vec<String>,
-    /// What its image sets, which options override.
-    env: Vec<String>,
-    /// Where its image wants it to be.
-    workdir: Option<String>,
-    /// The files of its image, which go with it.
-    root: Option<TempDir>,
-}
-
-impl Program {
-    fn open(args: &Args) -> Result<Self, Failure> {
-        let (name, export) = args.program();
-        if name != "-" && image::is_meant(name).with_context(|| name.to_owned())? {
-            return image::open(name, args);
-        }
-        Ok(Self {
-            wasm: source::open(name)?,
-            name: name.to_owned(),
-            export,
-            args: args.args.clone(),
-            env: Vec::new(),
-            workdir: None,
-            root: None,
-        })
-    }
-}
-
 fn start(args: &Args) -> Result<u8, Failure> {
-    let mut program = Program::open(args)?;
+    let (name, export) = args.program();
+    let mut program = Program::open(name, &args.origin, &args.args, args.workdir.as_deref())?;
     let name = &program.name;
     let config = Config::load().context("the configuration")?;
     let cache = Cache::of(&config).context("the cache")?;
@@ -105,7 +43,7 @@ fn start(args: &Args) -> Result<u8, Failure> {
         }
         compiled => compiled.with_context(|| name.to_owned())?,
     };
-    let entry = Entry::of(program.export, &compiled.facts, name)
+    let entry = Entry::of(export.or(program.export), &compiled.facts, name)
         .map_err(|error| Failure::NotRunnable(error.into()))?;
     let serves = (entry == Entry::Http).then(|| args.listen(&program.env)).transpose()?;
     let root = program.root.iter().map(|root| Volume::root(root.path()));

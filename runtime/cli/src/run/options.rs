@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::registry::Remote;
+use crate::program::Origin;
 
 /// Where a service listens unless it is told otherwise.
 const PORT: u16 = 8080;
@@ -27,14 +27,8 @@ pub(crate) struct Args {
     /// The guest's working directory; the image's, else /
     #[arg(short, long, value_name = "PATH")]
     pub(super) workdir: Option<String>,
-    /// What runs in place of an image's own entrypoint
-    #[arg(long, value_name = "PATH")]
-    pub(super) entrypoint: Option<String>,
-    /// When an image is pulled
-    #[arg(long, value_enum, default_value_t = Pull::Missing)]
-    pub(super) pull: Pull,
     #[command(flatten)]
-    pub(super) remote: Remote,
+    pub(super) origin: Origin,
     /// The port of an HTTP service on this machine (8080), on one address or on all; GUEST may only be the port that the service
     /// has in a pod
     #[arg(short, long, value_name = "[ADDRESS:]HOST[:GUEST]")]
@@ -64,17 +58,6 @@ pub(crate) struct Args {
     /// The guest's arguments
     #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(super) args: Vec<String>,
-}
-
-/// When an image is pulled, in docker's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Pull {
-    /// If it is not here.
-    Missing,
-    /// Each time.
-    Always,
-    /// Not at all.
-    Never,
 }
 
 /// A folder that the guest sees.
@@ -116,11 +99,6 @@ impl Args {
             (None, Some((file, export))) if !export.is_empty() => (file, Some(export.to_owned())),
             (None, _) => (&self.file, None),
         }
-    }
-
-    /// The export that is named apart from the file.
-    pub(super) fn export(&self) -> Option<String> {
-        self.invoke.clone()
     }
 
     /// The working directory, of an image that says one.
