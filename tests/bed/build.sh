@@ -8,6 +8,7 @@
 #   $WISP_BED/kind/  kind's own way to change a node's containerd configuration, and its node's configuration
 #   $WISP_BED/k3s/   what renders templates as k3s does
 #   $WISP_BED/registry/   Debian's docker-registry, and oras, which Debian has from 13 on
+#   $WISP_BED/docker/     docker, dockerd and buildx of Debian 13: those of Debian 12 run no shims but runc's
 #
 # What is there and was made from the same go.sum is left alone. Needs Go, and for runc libseccomp-dev and pkg-config.
 . "$(dirname "$0")/lib.sh"
@@ -68,6 +69,14 @@ registry() {
   rm -r "$root"
 }
 
+# Debian 12's libraries are enough for these too.
+docker() {
+  local root=$bed/docker.new/root
+  suite_package trixie "$root" docker.io docker-cli docker-buildx
+  mv "$root"/usr/sbin/dockerd "$root"/usr/bin/docker "$root"/usr/libexec/docker/cli-plugins/docker-buildx "$bed/docker.new/bin/"
+  rm -r "$root"
+}
+
 stamp() { # what VERSION is made from
   case $1 in
     1.6) . /etc/os-release && echo "$ID $VERSION_ID" ;;
@@ -88,4 +97,5 @@ done
 cached kind "$(go_stamp kind) $(sha256sum <"$here/kind/patched.go")" kind
 cached k3s "$(cat "$here"/k3s/{go.mod,main.go} | sha256sum)" k3s
 cached registry "docker-registry, oras of trixie" registry
+cached docker "docker.io, docker-cli, docker-buildx of trixie" docker
 say "containerd 1.6, 1.7, 2.2 and 2.4 are in $bed"

@@ -205,7 +205,7 @@ impl Bed {
     }
 
     /// The `PATH` of containerd: Wisp, then its own version's programs, then the machine's.
-    fn path(&self, version: &str) -> Result<String> {
+    pub(crate) fn path(&self, version: &str) -> Result<String> {
         let own = self.folder.join(format!("bin-{version}"));
         fs::create_dir_all(&own)?;
         let mut programs = vec![("containerd-shim-runc-v2", version)];

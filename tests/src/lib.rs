@@ -7,6 +7,7 @@
 //! - [`cri`]: pods, as a kubelet makes them. [`kube`]: pods, as people make them: a whole Kubernetes.
 //! - [`machine`]: a root directory and a containerd of its own, for what changes a whole node.
 //! - [`bundle`]: an OCI bundle and `wisp-runtime` as a command line.
+//! - [`registry`] and [`docker`]: a registry, and a dockerd beside a containerd.
 //! - [`net`]: clients and servers inside a space.
 //! - [`leaks`]: what is left on the machine.
 //! - [`memo`]: what is made once; [`process`]: children with a bound.
@@ -17,6 +18,7 @@ pub mod bed;
 pub mod bundle;
 pub mod client;
 pub mod cri;
+pub mod docker;
 mod ended;
 pub mod events;
 mod finish;

@@ -128,6 +128,14 @@ pub fn registry(name: &str) -> Result<PathBuf> {
     existing(bed().join("registry/bin").join(name), "make testbed")
 }
 
+/// `docker`, `dockerd`, or `docker-buildx`.
+///
+/// # Errors
+/// One sentence where the program is missing.
+pub fn docker(name: &str) -> Result<PathBuf> {
+    existing(bed().join("docker/bin").join(name), "make testbed")
+}
+
 /// The name of this run, which everything that it makes carries.
 #[must_use]
 pub fn run_name() -> String {

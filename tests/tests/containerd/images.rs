@@ -25,19 +25,19 @@ pub(crate) const CASES: &[Case] = cases![Shared:
 const HELLO: &str = "hello from Rust, WASI 0.2\n";
 
 /// A person with a store of their own, beside a containerd.
-struct Person<'a> {
+pub(crate) struct Person<'a> {
     bed: &'a Bed,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl<'a> Person<'a> {
-    fn new(bed: &'a Bed, case: &str) -> Result<Self> {
+    pub(crate) fn new(bed: &'a Bed, case: &str) -> Result<Self> {
         let folder = bed.folder.join(format!("images-{case}"));
         fs::create_dir_all(&folder)?;
         Ok(Self { bed, folder })
     }
 
-    fn registry(&self, port: u16) -> Result<Registry> {
+    pub(crate) fn registry(&self, port: u16) -> Result<Registry> {
         Registry::start(&self.bed.space, &self.folder.join("registry"), port)
     }
 
@@ -51,12 +51,12 @@ impl<'a> Person<'a> {
         Ok(command)
     }
 
-    fn wisp(&self, args: &[&str]) -> Result<String> {
+    pub(crate) fn wisp(&self, args: &[&str]) -> Result<String> {
         process::run(&mut self.command(site::binary("wisp")?, args)?, LIMIT)?.success()
     }
 
     /// The same, and into containerd.
-    fn wisp_in(&self, args: &[&str]) -> Result<String> {
+    pub(crate) fn wisp_in(&self, args: &[&str]) -> Result<String> {
         let address = format!("--address={}", self.bed.socket().display());
         let namespace = format!("--containerd={}", self.bed.namespace);
         self.wisp(&[&args[..1], &[&namespace, &address], &args[1..]].concat())
@@ -71,7 +71,7 @@ impl<'a> Person<'a> {
         process::run(&mut self.command(name.into(), args)?, LIMIT)?.success().with_context(|| name.to_owned())
     }
 
-    fn says_hello(&self, image: &str) -> Outcome {
+    pub(crate) fn says_hello(&self, image: &str) -> Outcome {
         let ended = Container::of_image(self.bed, image, &["/rust-0.2.wasm", "hello"]).run()?;
         ensure!(ended.code == 0 && ended.stdout == HELLO, "{ended:?}");
         Ok(())

@@ -1,6 +1,7 @@
 //! Wisp's shim under real containerds. `cargo test -p wisp-tests --test containerd -- 2.4/` runs the cases of one version.
 
 mod compile;
+mod docker;
 mod ends;
 mod http;
 mod images;
@@ -25,6 +26,8 @@ fn main() {
         http::CASES,
         images::CASES,
         compile::CASES,
+        docker::CASES,
+        docker::ONCE,
         http::OWN_CASES,
         limits::CASES,
         limits::OWN_CASES,
