@@ -22,7 +22,7 @@ ONLY ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build install installer-image dist site demo test $(addprefix test-,unit runtime containerd cri node kubernetes) lint audit clean guests \
-  testbed testbed-bench testbed-kubernetes testbed-wkg test-wkg tools stage image-kubernetes \
+  testbed testbed-bench testbed-kubernetes testbed-wkg test-wkg test-wasmtime tools stage image-kubernetes \
   bench bench-check bench-programs bench-kubernetes $(addprefix bench-,$(SUBJECTS))
 
 help: ## this list
@@ -85,6 +85,10 @@ test-kubernetes: build guests $(if $(KUBECONFIG),,testbed testbed-kubernetes) # 
 test-wkg: build guests testbed testbed-kubernetes testbed-wkg stage # what wkg pushes runs; apart, because wkg takes long to build
 	@WISP_BIN=$(STAGE)/usr/local/bin cargo test $(CARGO_FLAGS) --quiet -p wisp-tests --test kubernetes -- \
 	  --ignored an_artifact_that_wkg_pushed_is_pulled
+
+test-wasmtime: build guests testbed testbed-bench stage # what wisp makes runs under Wasmtime; apart, because that takes long to build
+	@WISP_BIN=$(STAGE)/usr/local/bin cargo test $(CARGO_FLAGS) --quiet -p wisp-tests --test runtime -- \
+	  --ignored wasmtime_runs
 
 image-kubernetes: guests # for a cluster of one's own: target/guests.tar holds the image IMAGE
 	@tests/bed/kubernetes.sh busybox

@@ -27,6 +27,8 @@ pub enum Case {
     OwnPods(&'static str, fn(Variant) -> Outcome),
     /// Once.
     Once(&'static str, fn() -> Outcome),
+    /// Once, and only where it is asked for with `--ignored`: it wants a program that the testbed does not have by default.
+    OnRequest(&'static str, fn() -> Outcome),
 }
 
 /// A table of cases, each named as its function.
@@ -73,6 +75,9 @@ fn trials(case: Case) -> Vec<Trial> {
     let named = |version: &str, name: &str| format!("{version}/{name}");
     match case {
         Case::Once(name, run) => vec![Trial::test(name, move || judged(with_own_beds(run)))],
+        Case::OnRequest(name, run) => {
+            vec![Trial::test(name, move || judged(with_own_beds(run))).with_ignored_flag(true)]
+        }
         Case::Own(name, run) => site::VERSIONS
             .iter()
             .map(|&version| Trial::test(named(version, name), move || judged(with_own_beds(|| run(version)))))

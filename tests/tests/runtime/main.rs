@@ -5,6 +5,7 @@ mod build;
 mod cache;
 mod commands;
 mod compile;
+mod elsewhere;
 mod exports;
 mod inspect;
 mod podman;
@@ -19,6 +20,8 @@ fn main() {
         cache::CASES,
         commands::CASES,
         compile::CASES,
+        elsewhere::CASES,
+        elsewhere::REQUESTED,
         exports::CASES,
         inspect::CASES,
         podman::CASES,
