@@ -64,6 +64,13 @@ impl Kubectl {
         command
     }
 
+    /// The words by which a shell in the same network has it.
+    #[must_use]
+    pub fn typed(&self) -> String {
+        let (program, kubeconfig) = (self.program.display(), self.kubeconfig.display());
+        format!("{program} --kubeconfig {kubeconfig} --namespace {}", self.namespace)
+    }
+
     /// Runs it to its end; that it fails is an answer.
     ///
     /// # Errors
@@ -166,6 +173,18 @@ impl Kubectl {
             }
         }
         bail!("{object}: not {what} within {limit:?}; {}\n{}", last["status"], self.story(object))
+    }
+
+    /// Waits for an event of this reason whose message has `text`.
+    ///
+    /// # Errors
+    /// Where none comes for as long as [`PATIENCE`].
+    pub fn event(&self, reason: &str, text: &str) -> Result<()> {
+        let selector = format!("--field-selector=reason={reason}");
+        let events =
+            self.lines(&["get", "events", "--watch", "--output=jsonpath={.message}{'\\n'}", &selector])?;
+        while !events.next(PATIENCE).with_context(|| format!("{reason}: {text}"))?.contains(text) {}
+        Ok(())
     }
 
     /// What happened to an object, for messages.

@@ -87,9 +87,7 @@ impl Scene<'_> {
     /// Where it does not end.
     pub fn ended(&self, pod: &Pod) -> Result<Value> {
         self.create(pod)?;
-        self.until(pod.name(), "ended", |pod| {
-            pod["status"]["phase"] == "Succeeded" || pod["status"]["phase"] == "Failed"
-        })
+        self.until(pod.name(), "ended", has_ended)
     }
 
     /// Watches a pod until it is as it should be; it then.
@@ -145,6 +143,20 @@ impl Scene<'_> {
         Ok(self.node()?.shell(&format!("cat {files} 2>/dev/null"))?.stdout)
     }
 
+    /// What `wisp top` on the node says of a pod's first container.
+    ///
+    /// # Errors
+    /// Where it does not show it.
+    pub fn wisp_top(&self, pod: &str) -> Result<Value> {
+        let said = self.node()?.shell("wisp top --namespace k8s.io --json")?.success()?;
+        let tasks: Vec<Value> = serde_json::from_str(&said).with_context(|| said.clone())?;
+        let shown = |task: &Value| {
+            let of = &task["pod"];
+            of["namespace"] == *self.kubectl.namespace && of["name"] == pod && of["container"] == "main"
+        };
+        tasks.into_iter().find(shown).with_context(|| format!("wisp top does not show {pod}: {said}"))
+    }
+
     /// Runs a command in a pod's first container.
     ///
     /// # Errors
@@ -152,6 +164,12 @@ impl Scene<'_> {
     pub fn exec(&self, pod: &str, command: &[&str]) -> Result<String> {
         self.kubectl.run(&[&["exec", pod, "--container=main", "--"], command].concat())
     }
+}
+
+/// Whether a pod has run to its end, well or not.
+#[must_use]
+pub fn has_ended(pod: &Value) -> bool {
+    pod["status"]["phase"] == "Succeeded" || pod["status"]["phase"] == "Failed"
 }
 
 /// The state of a pod's first container that has ended: `exitCode`, `reason`, `message`.

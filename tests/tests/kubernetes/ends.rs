@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use wisp_tests::kube::eventually;
-use wisp_tests::kube::scene::{Scene, ended_with, terminated};
+use wisp_tests::kube::scene::{Scene, ended_with, has_ended, terminated};
 use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, NODES};
 use wisp_tests::{Outcome, kube_cases};
 
@@ -21,9 +20,7 @@ pub(crate) const CASES: &[&[Case]] = &[
         what_cannot_run_fails_with_one_sentence,
     ],
     kube_cases![Pods, BOTH_SANDBOXES;
-        a_pod_is_restarted_as_its_policy_says,
         a_service_ends_on_sigterm_with_exit_code_0,
-        the_log_of_the_run_before_is_kept,
         a_termination_message_is_the_guests_own,
     ],
 ];
@@ -42,10 +39,6 @@ fn a_command_completes_and_its_logs_are_there(scene: &Scene<'_>) -> Outcome {
         ensure!(logs.starts_with("hello from "), "{logs}");
     }
     Ok(())
-}
-
-fn has_ended(pod: &Value) -> bool {
-    pod["status"]["phase"] == "Succeeded" || pod["status"]["phase"] == "Failed"
 }
 
 fn an_exit_code_is_an_error_with_that_code(scene: &Scene<'_>) -> Outcome {
@@ -122,38 +115,6 @@ fn a_service_ends_on_sigterm_with_exit_code_0(scene: &Scene<'_>) -> Outcome {
     ensure!(took < Duration::from_secs(45), "it took {took:?} of a grace period of 90 s");
     let ended = ended.join().map_err(|_| anyhow::anyhow!("the watch panicked"))?;
     ended_with(&ended?, "Completed", 0)
-}
-
-fn a_pod_is_restarted_as_its_policy_says(scene: &Scene<'_>) -> Outcome {
-    let policies = [("Never", "0", 0), ("OnFailure", "0", 0), ("OnFailure", "3", 1), ("Always", "0", 1)];
-    for (index, (policy, code, _)) in policies.iter().enumerate() {
-        let pod = scene.pod(&format!("pod-{index}"), &["/rust-0.1.wasm", "exit", code]);
-        scene.create(&pod.spec("restartPolicy", json!(policy)))?;
-    }
-    for (index, (policy, code, restarts)) in policies.iter().enumerate() {
-        let pod = scene.until(&format!("pod-{index}"), "through", |pod| {
-            restart_count(pod) >= *restarts && (*restarts > 0 || has_ended(pod))
-        })?;
-        ensure!(*restarts > 0 || restart_count(&pod) == 0, "{policy} restarted exit code {code}");
-    }
-    Ok(())
-}
-
-fn restart_count(pod: &Value) -> i64 {
-    pod["status"]["containerStatuses"][0]["restartCount"].as_i64().unwrap_or_default()
-}
-
-fn the_log_of_the_run_before_is_kept(scene: &Scene<'_>) -> Outcome {
-    let pod = scene.pod("again", &["/rust-0.1.wasm", "exit", "5"]).spec("restartPolicy", json!("Always"));
-    // The one that fails says why on stderr.
-    let pod = pod.main("command", json!(["/rust-0.1.wasm", "cat", "/not-there"]));
-    scene.create(&pod)?;
-    scene.until("again", "restarted", |pod| restart_count(pod) > 0)?;
-    // Kubelet may just have removed it for a later run, whose log is asked for next.
-    eventually("the log of the run before", || {
-        let before = scene.kubectl.finish(&["logs", "again", "--previous"])?;
-        Ok(before.stdout.contains("/not-there").then_some(()))
-    })
 }
 
 fn a_termination_message_is_the_guests_own(scene: &Scene<'_>) -> Outcome {

@@ -8,11 +8,14 @@ mod images;
 mod installer;
 mod languages;
 mod looking;
+mod namespaces;
 mod neighbours;
 mod network;
 mod probes;
 mod resources;
+mod restarts;
 mod rollout;
+mod security;
 mod survival;
 mod volumes;
 mod workloads;
@@ -20,10 +23,13 @@ mod workloads;
 fn main() {
     let tables = [
         ends::CASES,
+        restarts::CASES,
         looking::CASES,
         probes::CASES,
         neighbours::CASES,
+        namespaces::CASES,
         volumes::CASES,
+        security::CASES,
         resources::CASES,
         network::CASES,
         workloads::CASES,

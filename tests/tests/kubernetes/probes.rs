@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use serde_json::json;
 use wisp_tests::kube::scene::Scene;
-use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, HOST, NODES};
+use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, NODES};
 use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
@@ -15,7 +15,8 @@ pub(crate) const CASES: &[&[Case]] = &[
         a_failing_readiness_probe_keeps_a_pod_out,
         a_hook_runs_after_the_start,
     ],
-    kube_cases![Node, HOST; a_hook_runs_before_the_stop],
+    kube_cases![Pods, NODES; a_hook_may_be_to_sleep],
+    kube_cases![Node, NODES; a_hook_runs_before_the_stop, hooks_ask_by_http_with_the_headers_that_they_are_told],
 ];
 
 fn probes_of_every_kind_find_a_service_ready(scene: &Scene<'_>) -> Outcome {
@@ -41,16 +42,8 @@ fn probes_of_every_kind_find_a_service_ready(scene: &Scene<'_>) -> Outcome {
 fn a_failing_readiness_probe_keeps_a_pod_out(scene: &Scene<'_>) -> Outcome {
     let probe = json!({"httpGet": {"path": "/not-there", "port": 8080}, "periodSeconds": 1});
     scene.create(&scene.service("unready").main("readinessProbe", probe))?;
-    let unhealthy = [
-        "get",
-        "events",
-        "--watch",
-        "--output=jsonpath={.reason} {.message}{'\\n'}",
-        "--field-selector=reason=Unhealthy",
-    ];
-    let events = scene.kubectl.lines(&unhealthy)?;
     // Before the service listens the probe fails for another reason.
-    while !events.next(wisp_tests::kube::PATIENCE)?.contains("statuscode: 404") {}
+    scene.kubectl.event("Unhealthy", "statuscode: 404")?;
     let pod = scene.kubectl.get(&["pod", "unready"])?;
     ensure!(!wisp_tests::kube::cluster::is_ready(&pod), "{}", pod["status"]);
     Ok(())
@@ -88,4 +81,41 @@ fn a_hook_runs_before_the_stop(scene: &Scene<'_>) -> Outcome {
     let seen = scene.node()?.shell(&format!("cat {folder}/stopped && rm -r {folder}"))?.success();
     ensure!(seen.context("the hook has written nothing")? == "yes");
     Ok(())
+}
+
+/// Notes what it is asked, with the headers, and answers.
+const NOTE: &str = r#"while read line; do echo "$line" >>/host/asked; test ${#line} -gt 1 || break; done
+printf 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'"#;
+
+fn hooks_ask_by_http_with_the_headers_that_they_are_told(scene: &Scene<'_>) -> Outcome {
+    let folder = format!("/var/tmp/{}", scene.kubectl.namespace);
+    let mut notes = scene.container("notes", &["/bin/nc", "-ll", "-p", "9000", "-e", "/bin/sh", "-c", NOTE]);
+    notes["restartPolicy"] = json!("Always");
+    notes["startupProbe"] = json!({"tcpSocket": {"port": 9000}, "periodSeconds": 1, "failureThreshold": 60});
+    notes["volumeMounts"] = json!([{"name": "host", "mountPath": "/host"}]);
+    let hook = |path: &str| {
+        let headers = json!([{"name": "X-Hook", "value": path}]);
+        json!({"httpGet": {"path": format!("/{path}"), "port": 9000, "httpHeaders": headers}})
+    };
+    let hooks = json!({"postStart": hook("started"), "preStop": hook("stopping")});
+    let volume = json!({"hostPath": {"path": folder, "type": "DirectoryOrCreate"}});
+    let pod = scene.pod("hooked", &["/rust-0.2.wasm", "sleep", "3600"]).first(notes);
+    scene.ready(&pod.volume("host", volume, "/host").main("lifecycle", hooks))?;
+    scene.delete("hooked", wisp_tests::kube::PATIENCE)?;
+    let seen = scene.node()?.shell(&format!("cat {folder}/asked; rm -r {folder}"))?.success()?;
+    for line in ["GET /started", "X-Hook: started", "GET /stopping", "X-Hook: stopping"] {
+        ensure!(seen.contains(line), "no {line:?}: {seen}");
+    }
+    Ok(())
+}
+
+fn a_hook_may_be_to_sleep(scene: &Scene<'_>) -> Outcome {
+    // Far longer than it takes to ask.
+    let hooks = json!({"preStop": {"sleep": {"seconds": 20}}});
+    let pod = scene.service("sleeps").spec("terminationGracePeriodSeconds", json!(60));
+    scene.ready(&pod.main("lifecycle", hooks))?;
+    scene.kubectl.run(&["delete", "pod", "sleeps", "--wait=false"])?;
+    scene.kubectl.event("Killing", "Stopping container main")?;
+    ensure!(scene.fetch("sleeps", "/hello")?.starts_with("hello"));
+    scene.kubectl.run(&["wait", "--for=delete", "pod/sleeps", "--timeout=100s"]).map(drop)
 }

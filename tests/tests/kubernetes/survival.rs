@@ -12,7 +12,10 @@ use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, HOST, UML};
 use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
-    kube_cases![Alone, EVERYWHERE; pods_run_on_while_containerd_is_killed],
+    kube_cases![Alone, EVERYWHERE;
+        pods_run_on_while_containerd_is_killed,
+        pods_run_on_while_wisp_is_replaced,
+    ],
     kube_cases![Alone, BOTH_SANDBOXES;
         pods_run_on_while_containerd_is_restarted,
         a_pod_whose_shim_is_killed_comes_back,
@@ -73,6 +76,18 @@ fn pods_run_on_while_containerd_is_restarted(scene: &Scene<'_>) -> Outcome {
 
 fn pods_run_on_while_containerd_is_killed(scene: &Scene<'_>) -> Outcome {
     while_stopped(scene, Service::Containerd, Signal::SIGKILL)
+}
+
+/// Puts every program of Wisp in its place again, as an upgrade does.
+const REPLACE: &str = r#"bin=$(dirname "$(command -v wisp)")
+for file in "$bin"/wisp "$bin"/wisp-runtime "$bin"/containerd-shim-wisp-v1 "$bin"/../libexec/wisp/*; do
+    cp "$file" "$file.new" && mv "$file.new" "$file" || exit 1
+done"#;
+
+fn pods_run_on_while_wisp_is_replaced(scene: &Scene<'_>) -> Outcome {
+    let pods = running(scene)?;
+    scene.node()?.shell(REPLACE)?.success()?;
+    run_on(scene, &pods)
 }
 
 fn a_pod_whose_shim_is_killed_comes_back(scene: &Scene<'_>) -> Outcome {

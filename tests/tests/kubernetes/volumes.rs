@@ -1,11 +1,11 @@
-//! Volumes and identity.
+//! Volumes.
 
 use anyhow::ensure;
-use serde_json::json;
+use serde_json::{Value, json};
 use wisp_tests::kube::eventually;
 use wisp_tests::kube::pod::Pod;
 use wisp_tests::kube::scene::{Scene, ended_with};
-use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, HOST, NODES};
+use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, NODES};
 use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
@@ -15,10 +15,8 @@ pub(crate) const CASES: &[&[Case]] = &[
         a_sub_path_is_all_that_is_seen,
         a_read_only_root_and_mount_are_not_written,
     ],
-    kube_cases![Pods, HOST;
-        a_guest_runs_as_the_user_and_groups_of_the_pod,
-        a_pod_that_must_not_be_root_is_refused_as_root,
-    ],
+    kube_cases![Pods, NODES; an_image_is_a_volume, what_is_read_only_may_be_so_to_its_depth],
+    kube_cases![Node, NODES; a_claimed_volume_outlives_its_pod],
 ];
 
 /// What a guest prints of a file.
@@ -81,10 +79,15 @@ fn a_sub_path_is_all_that_is_seen(scene: &Scene<'_>) -> Outcome {
     let pod = idle(scene, "reads").volume("scratch", json!({"emptyDir": {}}), "/scratch");
     let pod = pod.volume("settings", json!({"configMap": {"name": "settings"}}), "/all");
     let pod = pod.mount(json!({"name": "settings", "mountPath": "/data/key.txt", "subPath": "key"}));
+    let name = json!([{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]);
+    let own = json!({"name": "scratch", "mountPath": "/own", "subPathExpr": "of/$(POD)"});
+    let pod = pod.main("env", name).mount(own);
     scene.ready(&pod.mount(json!({"name": "scratch", "mountPath": "/part", "subPath": "a/b"})))?;
     ensure!(cat(scene, "reads", "/data/key.txt")? == "one");
     scene.exec("reads", &["/rust-0.2.wasm", "write", "/part/file", "deep"])?;
     ensure!(cat(scene, "reads", "/scratch/a/b/file")? == "deep");
+    scene.exec("reads", &["/rust-0.2.wasm", "write", "/own/file", "its own"])?;
+    ensure!(cat(scene, "reads", "/scratch/of/reads/file")? == "its own");
     Ok(())
 }
 
@@ -101,31 +104,76 @@ fn a_read_only_root_and_mount_are_not_written(scene: &Scene<'_>) -> Outcome {
     Ok(())
 }
 
-fn a_guest_runs_as_the_user_and_groups_of_the_pod(scene: &Scene<'_>) -> Outcome {
-    let pod = scene.pod("user", &["/rust-0.2.wasm", "sleep", "3600"]);
-    let pod = pod.spec("securityContext", json!({"runAsUser": 1234, "runAsGroup": 2345, "fsGroup": 3456}));
-    scene.ready(&pod.volume("scratch", json!({"emptyDir": {}}), "/scratch"))?;
-    // Only by its group may it write there.
-    scene.exec("user", &["/rust-0.2.wasm", "write", "/scratch/file", "text"])?;
-    let identity = scene.exec("user", &["/bin/id"])?;
-    ensure!(
-        identity.contains("uid=1234") && identity.contains("gid=2345") && identity.contains("3456"),
-        "{identity}"
-    );
-    let owner = scene.exec("user", &["/bin/ls", "-ln", "/scratch/file"])?;
-    ensure!(owner.contains(" 1234 ") && owner.contains(" 3456 "), "{owner}");
+/// Requires that neither a guest nor a native program can write a file.
+fn unwritable(scene: &Scene<'_>, pod: &str, path: &str) -> Outcome {
+    for program in ["/rust-0.2.wasm", "/native"] {
+        let written = scene.kubectl.finish(&["exec", pod, "--", program, "write", path, "text"])?;
+        ensure!(written.code == 1, "{program} writes {path}: {written:?}");
+    }
     Ok(())
 }
 
-fn a_pod_that_must_not_be_root_is_refused_as_root(scene: &Scene<'_>) -> Outcome {
-    let pod = scene.pod("root", &["/rust-0.2.wasm"]).spec("securityContext", json!({"runAsNonRoot": true}));
-    scene.create(&pod)?;
-    let pod = scene.until("root", "refused", |pod| {
-        pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError"
-    });
-    pod?;
-    let pod = scene
-        .pod("other", &["/rust-0.2.wasm"])
-        .spec("securityContext", json!({"runAsNonRoot": true, "runAsUser": 7}));
-    ended_with(&scene.ended(&pod)?, "Completed", 0)
+fn an_image_is_a_volume(scene: &Scene<'_>) -> Outcome {
+    let image = json!({"image": {"reference": scene.image}});
+    scene.ready(&idle(scene, "reads").volume("image", image, "/image"))?;
+    let seen = cat(scene, "reads", "/image/data/greeting.txt")?;
+    ensure!(seen == "a file of the image\n", "{seen}");
+    unwritable(scene, "reads", "/image/data/file")
+}
+
+fn what_is_read_only_may_be_so_to_its_depth(scene: &Scene<'_>) -> Outcome {
+    let pod = idle(scene, "fixed").volume("scratch", json!({"emptyDir": {}}), "/scratch");
+    let fixed =
+        json!({"name": "scratch", "mountPath": "/fixed", "readOnly": true, "recursiveReadOnly": "Enabled"});
+    let pod = scene.ready(&pod.mount(fixed))?;
+    let mounts = &pod["status"]["containerStatuses"][0]["volumeMounts"];
+    let mut mounts = mounts.as_array().into_iter().flatten();
+    let so = mounts.any(|mount| mount["mountPath"] == "/fixed" && mount["recursiveReadOnly"] == "Enabled");
+    ensure!(so, "kubelet does not say that it is: {}", pod["status"]);
+    unwritable(scene, "fixed", "/fixed/file")
+}
+
+fn a_claimed_volume_outlives_its_pod(scene: &Scene<'_>) -> Outcome {
+    let name = scene.kubectl.namespace.clone();
+    let folder = format!("/var/tmp/{name}");
+    let size = json!({"storage": "1Mi"});
+    scene.kubectl.apply(&json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": size,
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "",
+            "hostPath": {"path": folder, "type": "DirectoryOrCreate"},
+        },
+    }))?;
+    let claimed = claim(scene, &name, &size);
+    scene.kubectl.run(&["delete", "persistentvolume", &name, "--wait=false"])?;
+    scene.node()?.shell(&format!("rm -rf {folder}"))?.success()?;
+    claimed
+}
+
+/// One pod writes to a volume, and the next one reads what it wrote.
+fn claim(scene: &Scene<'_>, volume: &str, size: &Value) -> Outcome {
+    scene.kubectl.apply(&json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "claim"},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "",
+            "volumeName": volume,
+            "resources": {"requests": size},
+        },
+    }))?;
+    for (pod, verb) in [("writes", &["write", "/kept/file", "kept"][..]), ("reads", &["cat", "/kept/file"])] {
+        let pod = scene.pod(pod, &[&["/rust-0.2.wasm"], verb].concat());
+        let claim = json!({"persistentVolumeClaim": {"claimName": "claim"}});
+        let pod = pod.volume("claim", claim, "/kept");
+        ended_with(&scene.ended(&pod)?, "Completed", 0)?;
+        ensure!(pod.name() == "writes" || scene.logs("reads")? == "kept");
+        scene.kubectl.run(&["delete", "pod", pod.name(), "--timeout=100s"])?;
+    }
+    Ok(())
 }

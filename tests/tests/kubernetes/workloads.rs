@@ -2,9 +2,9 @@
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use wisp_tests::kube::PATIENCE;
 use wisp_tests::kube::scene::Scene;
-use wisp_tests::kube::suite::{Case, HOST, NODES};
+use wisp_tests::kube::suite::{Case, HOST, NODES, Place};
+use wisp_tests::kube::{PATIENCE, eventually};
 use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
@@ -15,7 +15,8 @@ pub(crate) const CASES: &[&[Case]] = &[
         a_stateful_set_counts_up,
         a_daemon_set_is_on_its_nodes,
     ],
-    kube_cases![Node, HOST; a_static_pod_runs],
+    kube_cases![Node, NODES; a_static_pod_runs],
+    kube_cases![Alone, NODES; completed_pods_that_are_kept_hold_nothing],
 ];
 
 /// An object that makes pods, in the group of Deployments or Jobs.
@@ -35,6 +36,34 @@ fn a_job_is_completed(scene: &Scene<'_>) -> Outcome {
     let logs = scene.kubectl.run(&["logs", "job/twice"])?;
     ensure!(logs.contains("hello from Rust"), "{logs}");
     Ok(())
+}
+
+/// What a pod that has run to its end may still have on its node are files: its logs, and what containerd knows of it.
+fn completed_pods_that_are_kept_hold_nothing(scene: &Scene<'_>) -> Outcome {
+    let node = scene.node()?;
+    let before = node.inventory()?;
+    // The other node has one processor.
+    let count = if scene.place == Place::Uml { 20 } else { 100 };
+    let pod = scene.pod("once", &["/rust-0.1.wasm", "hello"]);
+    let spec = json!({"completions": count, "parallelism": 20, "template": pod.template()});
+    scene.kubectl.apply(&maker("Job", "kept", spec))?;
+    scene.kubectl.until("job/kept", "completed", 3 * PATIENCE, |job| job["status"]["succeeded"] == count)?;
+    let mut held = Vec::new();
+    let nothing = eventually("completed pods hold nothing", || {
+        let new: Vec<_> = node.inventory()?.difference(&before).cloned().collect();
+        held = new.into_iter().filter(|line| is_held(line)).collect();
+        Ok(held.is_empty().then_some(()))
+    });
+    ensure!(nothing.is_ok(), "they hold:\n{}", held.join("\n"));
+    let kept = scene.kubectl.get(&["pods", "--selector=job-name=kept"])?;
+    ensure!(kept["items"].as_array().map(Vec::len) == Some(count), "pods were removed");
+    Ok(())
+}
+
+/// Whether a line of an inventory is of more than a file.
+fn is_held(line: &str) -> bool {
+    let kinds = ["control group ", "mount ", "link ", "/run/netns/", "/var/lib/cni/"];
+    kinds.iter().any(|kind| line.starts_with(kind)) || line.contains("wisp-guest")
 }
 
 fn a_jobs_failure_policy_sees_exit_codes(scene: &Scene<'_>) -> Outcome {
