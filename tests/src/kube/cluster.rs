@@ -10,7 +10,7 @@ use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
 use crate::bed::LIMIT;
-use crate::kube::config::{SERVICES, TOKEN, kubeconfig};
+use crate::kube::config::{self, SERVICES, TOKEN, kubeconfig};
 use crate::kube::eventually;
 use crate::kube::kubectl::Kubectl;
 use crate::kube::server::Servers;
@@ -150,7 +150,17 @@ impl Cluster {
         self.servers.start("kube-controller-manager", manager)?;
         let mut scheduler = self.client("kube-scheduler")?;
         scheduler.args(limits);
-        self.servers.start("kube-scheduler", scheduler)
+        self.servers.start("kube-scheduler", scheduler)?;
+        self.start_proxy()
+    }
+
+    /// kube-proxy, once for both nodes: what leaves the one under User Mode Linux, whose kernel has no NAT, comes through here.
+    fn start_proxy(&self) -> Result<()> {
+        let file = self.folder.join("proxy.yaml");
+        fs::write(&file, config::proxy(&self.kubeconfig().display().to_string()).to_string())?;
+        let mut proxy = self.server("kube-proxy")?;
+        proxy.arg("--config").arg(file);
+        self.servers.start("kube-proxy", proxy)
     }
 
     fn write_keys(&self) -> Result<()> {

@@ -10,6 +10,8 @@ pub const PAUSE: &str = "registry.test/pause:1";
 pub(crate) const TOKEN: &str = "token-of-the-tests";
 /// Where a cluster's Services are, in both families.
 pub(crate) const SERVICES: &str = "10.96.0.0/16,fd96::/112";
+/// Where the pods of both nodes are, in both families.
+const PODS: &str = "10.88.0.0/21,fd88::/61";
 /// Where containerd listens, on every node.
 pub(crate) const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
@@ -26,6 +28,8 @@ pub(crate) struct Shape {
     pub(crate) systemd: bool,
     /// Whether its root may lower scores for the OOM killer.
     pub(crate) lowers_scores: bool,
+    /// Whether its containerd pulls by itself and unpacks images for any platform, or by its transfer service.
+    pub(crate) local_pull: bool,
 }
 
 /// kubeconfig: JSON is YAML.
@@ -45,7 +49,7 @@ pub(crate) fn kubeconfig() -> Value {
 pub(crate) fn containerd(shape: Shape, programs: &str, folder: &str) -> String {
     let (images, runtime) =
         ("plugins.'io.containerd.cri.v1.images'", "plugins.'io.containerd.cri.v1.runtime'");
-    let restrict = !shape.lowers_scores;
+    let (restrict, local_pull) = (!shape.lowers_scores, shape.local_pull);
     let runc = format!("runtime_type = 'io.containerd.runc.v2'\noptions.SystemdCgroup = {}\n", shape.systemd);
     let wisp = "runtime_type = 'io.containerd.wisp.v1'\npod_annotations = ['wisp.dev/*']\n";
     let shim = format!("{wisp}sandboxer = 'shim'\ndisable_pause_image_pull = true\n");
@@ -56,6 +60,7 @@ pub(crate) fn containerd(shape: Shape, programs: &str, folder: &str) -> String {
         .collect();
     format!(
         "version = 3\n\
+         [{images}]\nuse_local_image_pull = {local_pull}\n\
          [{images}.pinned_images]\nsandbox = '{PAUSE}'\n\
          [{images}.registry]\nconfig_path = '{folder}/certs.d'\n\
          [{runtime}]\nrestrict_oom_score_adj = {restrict}\ndisable_apparmor = true\n\
@@ -128,15 +133,17 @@ pub(crate) fn kubelet(shape: Shape, cgroup_root: Option<&str>) -> Value {
     config
 }
 
-/// kube-proxy's.
-pub(crate) fn proxy(shape: Shape, kubeconfig: &str) -> Value {
+/// kube-proxy's, for the pods of both nodes.
+pub(crate) fn proxy(kubeconfig: &str) -> Value {
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": kubeconfig},
         "mode": "nftables",
-        "clusterCIDR": shape.pods.join(","),
-        "hostnameOverride": shape.name,
+        "clusterCIDR": PODS,
+        // Where the node on this machine was not asked for, it goes by the address alone after a while.
+        "hostnameOverride": "host",
+        "bindAddress": ADDRESS,
         "oomScoreAdj": 0,
         // Of the whole machine, and so not the tests' to set.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},

@@ -24,6 +24,7 @@ const SHAPE: Shape = Shape {
     pods: &["10.88.0.0/22", "fd88::/64"],
     systemd: false,
     lowers_scores: false,
+    local_pull: false,
 };
 
 /// The node.
@@ -49,7 +50,6 @@ impl Host {
         let host = Self { cluster, folder };
         host.start(Service::Containerd)?;
         host.start(Service::Kubelet)?;
-        host.start_proxy()?;
         host.cluster.until_node_ready(SHAPE.name)?;
         Ok(host)
     }
@@ -59,12 +59,6 @@ impl Host {
         let bin = self.folder.join("programs/bin");
         command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display()));
         command
-    }
-
-    fn start_proxy(&self) -> Result<()> {
-        let mut proxy = self.command("kube-proxy");
-        proxy.arg("--config").arg(self.folder.join("proxy.yaml"));
-        self.cluster.servers.start("kube-proxy", proxy)
     }
 
     fn start_containerd(&self) -> Result<()> {

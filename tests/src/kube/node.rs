@@ -95,9 +95,7 @@ pub(crate) fn install(programs: &Path) -> Result<()> {
     for name in ["containerd", "ctr", "containerd-shim-runc-v2", "runc"] {
         put(&site::server("2.4", name)?, &programs.join("bin").join(name))?;
     }
-    for name in ["kubelet", "kube-proxy"] {
-        put(&site::kubernetes(name)?, &programs.join("bin").join(name))?;
-    }
+    put(&site::kubernetes("kubelet")?, &programs.join("bin/kubelet"))?;
     for name in ["bridge", "host-local", "portmap", "loopback"] {
         put(&site::server("2.4", &format!("cni/{name}"))?, &programs.join("cni").join(name))?;
     }
@@ -147,8 +145,7 @@ pub(crate) fn configure(
     fs::write(folder.join("net.d/10-pods.conflist"), config::network(shape).to_string())?;
     fs::write(folder.join("containerd.toml"), config::containerd(shape, programs, seen))?;
     fs::write(folder.join("kubelet.yaml"), config::kubelet(shape, cgroup_root).to_string())?;
-    fs::write(folder.join("kubeconfig"), config::kubeconfig().to_string())?;
-    Ok(fs::write(folder.join("proxy.yaml"), config::proxy(shape, &format!("{seen}/kubeconfig")).to_string())?)
+    Ok(fs::write(folder.join("kubeconfig"), config::kubeconfig().to_string())?)
 }
 
 /// Writes an executable script.

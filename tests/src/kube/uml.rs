@@ -19,9 +19,17 @@ use crate::site;
 
 /// What is particular to it.
 const ADDRESS: &str = "192.168.77.2";
+const ADDRESS6: &str = "fd77::2";
 const PODS: &str = "10.88.4.0/22";
-const SHAPE: Shape =
-    Shape { name: "uml", addresses: &[ADDRESS], pods: &[PODS], systemd: true, lowers_scores: true };
+const PODS6: &str = "fd88:0:0:4::/64";
+const SHAPE: Shape = Shape {
+    name: "uml",
+    addresses: &[ADDRESS, ADDRESS6],
+    pods: &[PODS, PODS6],
+    systemd: true,
+    lowers_scores: true,
+    local_pull: true,
+};
 
 /// Where it sees the folder that it shares with this machine, and where its programs are.
 const SHARED: &str = "/host";
@@ -35,13 +43,16 @@ const CONTAINERD_UNIT: &str = "[Unit]\nRequiresMountsFor=/host\nAfter=network.ta
     [Install]\nWantedBy=multi-user.target\n";
 const KUBELET_UNIT: &str = "[Unit]\nRequiresMountsFor=/host\nAfter=containerd.service\n\
     [Service]\nExecStartPre=/host/before-kubelet\n\
-    ExecStart=/opt/bed/bin/kubelet --config=/host/kubelet.yaml --kubeconfig=/host/kubeconfig --node-ip=192.168.77.2 --hostname-override=uml -v=2\n\
+    ExecStart=/opt/bed/bin/kubelet --config=/host/kubelet.yaml --kubeconfig=/host/kubeconfig --node-ip=ADDRESSES --hostname-override=uml -v=2\n\
     Restart=always\nRestartSec=1\n\
     [Install]\nWantedBy=multi-user.target\n";
 
-/// kubelet reads the clock rate of the processors, which this kernel does not tell; and pods of the other node have a way here.
+/// kubelet reads the clock rate of the processors, which this kernel does not tell; and what is not here is behind the other end of
+/// the wire: pods of the other node, and Services, since this kernel has no NAT for a kube-proxy of its own.
 const BEFORE_KUBELET: &str = "#!/bin/sh -e\n\
     ip route replace 10.88.0.0/22 via 192.168.77.1\n\
+    ip address replace fd77::2/64 dev vec0 nodad\n\
+    ip -6 route replace default via fd77::1\n\
     grep -q 'cpu MHz' /proc/cpuinfo && exit\n\
     cp /proc/cpuinfo /run/cpuinfo && echo 'cpu MHz : 1000.000' >>/run/cpuinfo && mount --bind /run/cpuinfo /proc/cpuinfo\n";
 
@@ -70,12 +81,14 @@ impl Uml {
         node::install(&shared.join("programs"))?;
         node::configure(SHAPE, &shared, PROGRAMS, SHARED, None)?;
         fs::write(shared.join("containerd.service"), CONTAINERD_UNIT)?;
-        fs::write(shared.join("kubelet.service"), KUBELET_UNIT)?;
+        let kubelet = KUBELET_UNIT.replace("ADDRESSES", &SHAPE.addresses.join(","));
+        fs::write(shared.join("kubelet.service"), kubelet)?;
         node::write_script(&shared.join("before-kubelet"), BEFORE_KUBELET)?;
         let node = Self { cluster, folder };
         node.boot()?;
         node.shell(JOIN)?.success().context("starting the services of node uml")?;
         node.cluster.ip(&["route", "replace", PODS, "via", ADDRESS])?;
+        node.cluster.ip(&["-6", "route", "replace", PODS6, "via", ADDRESS6])?;
         node.cluster.until_node_ready(SHAPE.name)?;
         Ok(node)
     }

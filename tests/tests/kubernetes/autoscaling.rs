@@ -7,15 +7,15 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use wisp_tests::kube::load::Load;
 use wisp_tests::kube::scene::{Scene, container_id};
-use wisp_tests::kube::suite::{Case, HOST, NODES};
+use wisp_tests::kube::suite::{Case, NODES};
 use wisp_tests::kube::world::world;
 use wisp_tests::kube::{PATIENCE, eventually, metrics};
 use wisp_tests::{Outcome, kube_cases};
 
-pub(crate) const CASES: &[&[Case]] = &[
-    kube_cases![Node, NODES; top_agrees_with_the_control_group],
-    kube_cases![Node, HOST; an_autoscaler_follows_the_load_of_a_service],
-];
+pub(crate) const CASES: &[&[Case]] = &[kube_cases![Node, NODES;
+    top_agrees_with_the_control_group_and_with_wisp_top,
+    an_autoscaler_follows_the_load_of_a_service,
+]];
 
 /// What one processor is in the figures, and how far they may be from each other: each is of a time of its own.
 const PROCESSOR: f64 = 1000.0;
@@ -77,7 +77,7 @@ fn close(told: f64, used: f64) -> Outcome {
     Ok(())
 }
 
-fn top_agrees_with_the_control_group(scene: &Scene<'_>) -> Outcome {
+fn top_agrees_with_the_control_group_and_with_wisp_top(scene: &Scene<'_>) -> Outcome {
     metrics::serve(world()?.cluster.as_ref().context("no cluster of the tests' own")?)?;
     let pod = scene.pod("busy", &["/rust-0.2.wasm", "loop"]).main("resources", resources());
     let pod = scene.ready(&pod)?;
@@ -89,6 +89,18 @@ fn top_agrees_with_the_control_group(scene: &Scene<'_>) -> Outcome {
     let current = scene.control(container_id(&pod)?, &["memory.current", "memory.usage_in_bytes"])?;
     let current = current.trim().parse::<u64>()? >> 20;
     ensure!(memory > 0 && memory <= current + 1, "{memory} MiB are shown, {current} in the control group");
+    wisp_top_agrees(scene, container_id(&pod)?, memory)
+}
+
+/// Requires that `wisp top` has processor time of just now, and the memory that `kubectl top` has, in mebibytes.
+fn wisp_top_agrees(scene: &Scene<'_>, container: &str, memory: u64) -> Outcome {
+    let before = used(scene, container)?;
+    let shown = scene.wisp_top("busy")?;
+    let after = used(scene, container)?;
+    let nanoseconds = shown["cpu_ns"].as_f64().context("no processor time")?;
+    ensure!((before..=after).contains(&nanoseconds), "not from {before} to {after}: {shown}");
+    let bytes = shown["memory_bytes"].as_u64().context("no memory")?;
+    ensure!((bytes >> 20).abs_diff(memory) <= 1, "kubectl shows {memory} MiB: {shown}");
     Ok(())
 }
 

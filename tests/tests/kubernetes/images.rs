@@ -9,7 +9,7 @@ use wisp_tests::kube::pod::Pod;
 use wisp_tests::kube::private::{self, PASSWORD, USER};
 use wisp_tests::kube::registry;
 use wisp_tests::kube::scene::{Scene, ended_with};
-use wisp_tests::kube::suite::{Case, NODES};
+use wisp_tests::kube::suite::{Case, NODES, UML};
 use wisp_tests::kube::world::world;
 use wisp_tests::{Outcome, artifact, kube_cases, site};
 
@@ -21,6 +21,8 @@ pub(crate) const CASES: &[&[Case]] = &[
         an_artifact_that_oras_pushed_is_pulled_with_the_accounts_secret,
         an_image_that_ctr_pushed_is_pulled,
     ],
+    // Whose containerd unpacks them all.
+    kube_cases![Node, UML; an_image_for_any_platform_is_pulled_and_runs],
     kube_cases![OnRequest, NODES; an_artifact_that_wkg_pushed_is_pulled],
 ];
 
@@ -36,6 +38,24 @@ fn an_image_is_pulled_as_the_policy_says(scene: &Scene<'_>) -> Outcome {
         ended_with(&scene.ended(&pod)?, "Completed", 0)?;
         let described = scene.kubectl.run(&["describe", "pod", &name])?;
         ensure!(described.contains(event), "{described}");
+    }
+    Ok(())
+}
+
+fn an_image_for_any_platform_is_pulled_and_runs(scene: &Scene<'_>) -> Outcome {
+    let cluster = world()?.cluster.as_ref().context("no cluster of the tests' own")?;
+    for (os, architecture) in
+        [("linux", "amd64"), ("wasi", "wasm"), ("wasi", "wasm32"), ("wasip1", "wasm"), ("wasip2", "wasm")]
+    {
+        let platform = format!("{os}-{architecture}");
+        let image = Image::new(&format!("{}/{platform}:1", registry::NAME)).platform(os, architecture);
+        // A layer that was unpacked for another image need not be unpacked again.
+        let image = image.file("/platform", &*platform).file_of("/app.wasm", site::guest("rust-0.2.wasm")?);
+        registry::push(cluster, &image)?;
+        let pod = scene.pod(&platform, &["/app.wasm", "cat", "/platform"]);
+        ended_with(&scene.ended(&pod.main("image", json!(image.name())))?, "Completed", 0)?;
+        let said = scene.logs(&platform)?;
+        ensure!(said == platform, "{said}");
     }
     Ok(())
 }

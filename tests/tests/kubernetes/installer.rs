@@ -4,7 +4,6 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use wisp_tests::image::Image;
 use wisp_tests::kube::PATIENCE;
-use wisp_tests::kube::cluster::ADDRESS;
 use wisp_tests::kube::registry;
 use wisp_tests::kube::scene::{Scene, ended_with};
 use wisp_tests::kube::suite::{Case, UML};
@@ -41,11 +40,6 @@ fn apply(scene: &Scene<'_>, folder: &str) -> Outcome {
     let handler = format!("- --root=/proc/1/root\n        - --handler={HANDLER}\n");
     let text = text.replacen("- --root=/proc/1/root\n", &handler, 1);
     ensure!(text.contains("--handler"), "{text}");
-    // This node has no kube-proxy, so the API server is asked where it is.
-    let server = format!(
-        "- name: KUBERNETES_SERVICE_HOST\n          value: {ADDRESS}\n        - name: KUBERNETES_SERVICE_PORT\n          value: \"6443\"\n"
-    );
-    let text = text.replace("- name: NODE_NAME\n", &format!("{server}        - name: NODE_NAME\n"));
     let copy = site::run_folder()?.join(format!("{folder}.yaml"));
     std::fs::write(&copy, text.replace("kubernetes.io/os: linux", "kubernetes.io/hostname: uml"))?;
     let system = scene.kubectl.within("wisp-system");
@@ -83,6 +77,9 @@ fn there_and_back(scene: &Scene<'_>) -> Outcome {
     let system = scene.kubectl.within("wisp-system");
     system
         .until("daemonset/wisp-installer", "ready", 3 * PATIENCE, |set| set["status"]["numberReady"] == 1)?;
+    // As docs/kubernetes.md has it.
+    let status = ["--namespace", "wisp-system", "rollout", "status", "daemonset/wisp-installer"];
+    scene.kubectl.run(&status)?;
     let with = node.shell(&format!("cat {CONFIG}"))?.success()?;
     ensure!(with.starts_with(&before) && with.contains(&format!("runtimes.{HANDLER}]")), "{with}");
     scene.kubectl.apply(&json!({

@@ -5,17 +5,22 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use wisp_tests::kube::scene::Scene;
-use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, HOST};
+use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, NODES};
 use wisp_tests::process;
 use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
-    kube_cases![Pods, EVERYWHERE; a_pod_has_its_names_and_name_servers],
-    kube_cases![Pods, HOST;
+    kube_cases![Pods, EVERYWHERE;
+        a_pod_has_its_names_and_name_servers,
+        services_are_in_the_environment_where_the_pod_wants_them,
+    ],
+    kube_cases![Pods, NODES;
         a_guest_reaches_a_guest_by_its_service,
         a_native_proxy_stands_before_a_service,
     ],
-    kube_cases![Node, BOTH_SANDBOXES; a_port_of_the_node_leads_to_a_pod, a_service_answers_in_both_families],
+    // User Mode Linux has no NAT, which is how a port of a node leads anywhere.
+    kube_cases![Node, BOTH_SANDBOXES; a_port_of_the_node_leads_to_a_pod],
+    kube_cases![Node, EVERYWHERE; a_service_answers_in_both_families],
 ];
 
 fn a_pod_has_its_names_and_name_servers(scene: &Scene<'_>) -> Outcome {
@@ -30,6 +35,26 @@ fn a_pod_has_its_names_and_name_servers(scene: &Scene<'_>) -> Outcome {
     ensure!(servers.contains("nameserver 10.1.2.3") && servers.contains("search found.test"), "{servers}");
     let name = scene.exec("named", &["/bin/cat", "/etc/hostname"])?;
     ensure!(name.trim() == "called", "{name}");
+    Ok(())
+}
+
+fn services_are_in_the_environment_where_the_pod_wants_them(scene: &Scene<'_>) -> Outcome {
+    scene.kubectl.run(&["create", "service", "clusterip", "linked", "--tcp=80:8080"])?;
+    let service = scene.kubectl.get(&["service", "linked"])?;
+    let address = service["spec"]["clusterIP"].as_str().context("no address")?;
+    let links =
+        [format!("LINKED_SERVICE_HOST={address}\n"), format!("LINKED_PORT_80_TCP=tcp://{address}:80\n")];
+    // kubelet may hear of the Service after the pod: a native program is started again until it has.
+    let native = scene.native("native", &["/bin/sh", "-c", "test \"$LINKED_SERVICE_HOST\""]);
+    scene.ended(&native.spec("restartPolicy", json!("OnFailure")))?;
+    for (name, wanted) in [("with", true), ("without", false)] {
+        let pod = scene.pod(name, &["/rust-0.2.wasm", "env"]).spec("enableServiceLinks", json!(wanted));
+        scene.ended(&pod)?;
+        let seen = scene.logs(name)?;
+        ensure!(links.iter().all(|link| seen.contains(link) == wanted), "{name}: {seen}");
+        // That of the API server is there for all.
+        ensure!(seen.contains("KUBERNETES_SERVICE_HOST="), "{name}: {seen}");
+    }
     Ok(())
 }
 
