@@ -3,12 +3,14 @@
 use std::io::{self, Read};
 use std::net::IpAddr;
 
+use rustls::AlertDescription;
 use ureq::http::header::{CONTENT_LENGTH, HeaderMap, LOCATION, USER_AGENT};
 use ureq::http::{HeaderValue, Method, Response, StatusCode};
 use ureq::tls::TlsConfig;
 use ureq::{Agent, Body, SendBody, Timeout};
 use url::{Host, Url};
 
+use crate::hosts::Identity;
 use crate::{Error, Patience, tls};
 
 /// How many redirects of one request are followed.
@@ -48,18 +50,19 @@ pub(crate) struct Answer {
 }
 
 impl Client {
-    /// For a registry at an address, with the authorities that are trusted further.
+    /// For a registry at an address, with the authorities that are trusted further, and what it alone is shown.
     pub(crate) fn new(
         home: &Url,
         authorities: &[std::path::PathBuf],
         (own_skips, others_skip): (bool, bool),
+        identity: Option<&Identity>,
         patience: Patience,
     ) -> Result<Self, Error> {
-        let others = agent(tls::config(authorities, others_skip)?, &patience);
-        let own = if own_skips == others_skip {
+        let others = agent(tls::config(authorities, others_skip, None)?, &patience);
+        let own = if own_skips == others_skip && identity.is_none() {
             others.clone()
         } else {
-            agent(tls::config(authorities, own_skips)?, &patience)
+            agent(tls::config(authorities, own_skips, identity)?, &patience)
         };
         Ok(Self { home: home.clone(), own, others, patience })
     }
@@ -229,7 +232,10 @@ fn tls_failure(error: &rustls::Error, host: String, what: String) -> Error {
         rustls::Error::InvalidCertificate(_) if error.to_string().contains("CaUsedAsEndEntity") => {
             Error::AuthorityAsServer { host }
         }
-        rustls::Error::InvalidCertificate(_) => Error::Certificate { host, reason: error.to_string() },
+        rustls::Error::InvalidCertificate(_) => {
+            Error::Certificate { host, reason: error.to_string(), cure: tls::cure(error) }
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => Error::WantsClient { host },
         _ => Error::Unreachable { host, what, reason: format!("TLS: {error}"), transient: false },
     }
 }

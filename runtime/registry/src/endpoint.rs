@@ -91,7 +91,7 @@ fn own(name: &str, options: &Options) -> Result<Address, Error> {
         base = parse(name, &base.as_str().replacen("https", "http", 1))?;
     }
     let (ca, headers) = (Vec::new(), Vec::new());
-    Ok(Address { base, resolve: true, pull: true, push: true, ca, skip_verify: false, headers })
+    Ok(Address { base, resolve: true, pull: true, push: true, ca, client: None, skip_verify: false, headers })
 }
 
 impl Endpoint {
@@ -114,7 +114,7 @@ impl Endpoint {
         Ok(Self {
             namespace: (!is_server).then(|| name.to_owned()),
             headers,
-            client: Client::new(&address.base, &ca, skips, options.patience)?,
+            client: Client::new(&address.base, &ca, skips, address.client.as_ref(), options.patience)?,
             auth: Authorizer::new(
                 login,
                 options.credential.clone().filter(|_| is_server),

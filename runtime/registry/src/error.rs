@@ -46,14 +46,20 @@ pub enum Error {
         reason: String,
     },
     /// TLS failed.
-    #[error(
-        "the TLS certificate of {host} is not accepted ({reason}): name the certificate authority that signed it with --ca FILE"
-    )]
+    #[error("the TLS certificate of {host} is not accepted ({reason}): {cure}")]
     Certificate {
         /// The registry's host.
         host: String,
         /// What TLS says.
         reason: String,
+        /// What is to be done.
+        cure: &'static str,
+    },
+    /// The registry asks who its client is.
+    #[error("{host} wants a certificate of its clients: name one with `client` in its hosts.toml")]
+    WantsClient {
+        /// The registry's host.
+        host: String,
     },
     /// A certificate that can only sign others, which docker's and openssl's recipes for a self-signed one make.
     #[error(

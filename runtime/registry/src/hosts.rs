@@ -24,10 +24,19 @@ pub(crate) struct Address {
     pub(crate) push: bool,
     /// PEM files of authorities that are trusted.
     pub(crate) ca: Vec<PathBuf>,
+    /// What the registry is shown that asks who its client is.
+    pub(crate) client: Option<Identity>,
     /// Whether the certificate is taken as it is.
     pub(crate) skip_verify: bool,
     /// What is sent along with each request.
     pub(crate) headers: Vec<(String, String)>,
+}
+
+/// A client's certificate and its key, which may be in the same PEM file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -43,7 +52,7 @@ struct File {
 struct Host {
     capabilities: Option<Vec<String>>,
     ca: Option<OneOrMore>,
-    client: Option<toml::Value>,
+    client: Option<Client>,
     skip_verify: Option<bool>,
     #[serde(default)]
     header: BTreeMap<String, OneOrMore>,
@@ -56,6 +65,35 @@ struct Host {
 enum OneOrMore {
     One(String),
     More(Vec<String>),
+}
+
+/// A file, or a list of files and of pairs of them.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Client {
+    One(String),
+    More(Vec<OneOrMore>),
+}
+
+impl Client {
+    /// The one certificate that is shown; no registry could be shown several.
+    fn identity(self, folder: &Path) -> Result<Identity, String> {
+        let files = match self {
+            Self::One(file) => vec![file],
+            Self::More(mut list) if list.len() == 1 => list.remove(0).into_vec(),
+            Self::More(list) => {
+                return Err(format!("client names {} certificates, expected one", list.len()));
+            }
+        };
+        let (certificate, key) = match files.as_slice() {
+            [both] => (both, both),
+            // As containerd has it, a key without a name is in the certificate's file.
+            [certificate, key] if key.is_empty() => (certificate, certificate),
+            [certificate, key] => (certificate, key),
+            _ => return Err("client is expected to be a file, or [[CERTIFICATE, KEY]]".to_owned()),
+        };
+        Ok(Identity { certificate: folder.join(certificate), key: folder.join(key) })
+    }
 }
 
 impl OneOrMore {
@@ -113,11 +151,6 @@ fn parse(text: &str, name: &str, path: &Path) -> Result<Vec<Address>, String> {
 }
 
 fn resolve(address: &str, host: Host, folder: &Path) -> Result<Address, String> {
-    if host.client.is_some() {
-        return Err(format!(
-            "{address:?} has a client certificate, which is not supported: log in by password"
-        ));
-    }
     let with_scheme = if address.contains("://") { address.to_owned() } else { format!("https://{address}") };
     let mut base = Url::parse(&with_scheme)
         .ok()
@@ -131,6 +164,7 @@ fn resolve(address: &str, host: Host, folder: &Path) -> Result<Address, String> 
         pull: may("pull"),
         push: may("push"),
         ca: host.ca.into_iter().flat_map(OneOrMore::into_vec).map(|file| folder.join(file)).collect(),
+        client: host.client.map(|client| client.identity(folder)).transpose()?,
         skip_verify: host.skip_verify.unwrap_or(false),
         headers: host
             .header
@@ -183,6 +217,21 @@ mod tests {
     }
 
     #[test]
+    fn a_clients_certificate_is_in_one_file_or_two() {
+        for (client, certificate, key) in [
+            ("\"c.pem\"", "c.pem", "c.pem"),
+            ("[\"c.pem\"]", "c.pem", "c.pem"),
+            ("[[\"c.pem\", \"\"]]", "c.pem", "c.pem"),
+            ("[[\"c.pem\", \"/keys/c.key\"]]", "c.pem", "/keys/c.key"),
+        ] {
+            let all = read("r.example", "r.example", &format!("client = {client}")).unwrap().unwrap();
+            let found = all[0].client.as_ref().unwrap();
+            assert!(found.certificate.is_absolute() && found.certificate.ends_with(certificate), "{client}");
+            assert!(found.key.is_absolute() && found.key.ends_with(key), "{client}");
+        }
+    }
+
+    #[test]
     fn a_folder_is_found_by_host_and_port_or_is_everyones() {
         for directory in ["registry.example:5000", "registry.example_5000_", "_default"] {
             let all = read("registry.example:5000", directory, "").unwrap().unwrap();
@@ -193,7 +242,14 @@ mod tests {
 
     #[test]
     fn what_is_no_such_file_is_refused_with_its_name() {
-        for text in ["server = 1", "[host.\"ftp://x\"]", "server = \"https://\"", "client = \"x\"", "= ="] {
+        for text in [
+            "server = 1",
+            "[host.\"ftp://x\"]",
+            "server = \"https://\"",
+            "client = [\"a\", \"b\"]",
+            "client = 1",
+            "= =",
+        ] {
             let error = read("r.example", "_default", text).unwrap_err().to_string();
             assert!(error.contains("_default/hosts.toml: "), "{text}: {error}");
         }

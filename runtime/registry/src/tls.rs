@@ -1,24 +1,58 @@
-//! Which certificates are trusted: Mozilla's, the system's (or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`), and named ones.
+//! Which certificates are trusted, and which is shown: Mozilla's, the system's (or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`), and named ones.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use rustls::CertificateError;
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use crate::Error;
+use crate::hosts::Identity;
 
-/// TLS that trusts further authorities, from PEM files; or that trusts anybody.
+/// TLS that trusts further authorities, from PEM files, or anybody; and that shows who asks for it a certificate.
 ///
 /// # Errors
-/// Where a file cannot be read or holds no certificate.
-pub(crate) fn config(authorities: &[PathBuf], skip_verify: bool) -> Result<TlsConfig, Error> {
+/// Where a file cannot be read or holds no certificate, or none of its key.
+pub(crate) fn config(
+    authorities: &[PathBuf],
+    skip_verify: bool,
+    identity: Option<&Identity>,
+) -> Result<TlsConfig, Error> {
     let mut roots = usual().clone();
     for path in authorities {
         roots.extend(certificates(path)?);
     }
     let roots = RootCerts::Specific(Arc::new(roots));
-    Ok(TlsConfig::builder().root_certs(roots).disable_verification(skip_verify).build())
+    let client = identity.map(shown).transpose()?;
+    Ok(TlsConfig::builder().root_certs(roots).disable_verification(skip_verify).client_cert(client).build())
+}
+
+/// What is to be done about a certificate that is not accepted.
+pub(crate) fn cure(error: &rustls::Error) -> &'static str {
+    use CertificateError as Why;
+    match error {
+        rustls::Error::InvalidCertificate(Why::NotValidForName | Why::NotValidForNameContext { .. }) => {
+            "call the registry by a name that its certificate is for"
+        }
+        rustls::Error::InvalidCertificate(Why::Expired | Why::ExpiredContext { .. }) => {
+            "ask who runs the registry for a new one"
+        }
+        _ => "name the certificate authority that signed it with --ca FILE",
+    }
+}
+
+fn shown(identity: &Identity) -> Result<ClientCert, Error> {
+    let chain = certificates(&identity.certificate)?;
+    let key = items(&identity.key)?.into_iter().find_map(|item| match item {
+        PemItem::PrivateKey(key) => Some(key),
+        _ => None,
+    });
+    let key: PrivateKey<'static> = key.ok_or_else(|| Error::Configuration {
+        path: identity.key.clone(),
+        reason: "there is no private key in it, expected PEM".to_owned(),
+    })?;
+    Ok(ClientCert::new_with_certs(&chain, key))
 }
 
 /// What is trusted without being named, read once.
@@ -35,19 +69,23 @@ fn usual() -> &'static Vec<Certificate<'static>> {
     })
 }
 
-fn certificates(path: &PathBuf) -> Result<Vec<Certificate<'static>>, Error> {
-    let wrong = |reason: String| Error::Configuration { path: path.clone(), reason };
-    let pem = fs::read(path).map_err(|error| wrong(format!("the certificate cannot be read: {error}")))?;
-    let mut found = Vec::new();
-    for item in parse_pem(&pem) {
-        if let PemItem::Certificate(one) = item.map_err(|error| wrong(format!("not PEM: {error}")))? {
-            found.push(one);
-        }
-    }
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
+    let certificate = |item| match item {
+        PemItem::Certificate(one) => Some(one),
+        _ => None,
+    };
+    let found: Vec<_> = items(path)?.into_iter().filter_map(certificate).collect();
     if found.is_empty() {
-        return Err(wrong("there is no certificate in it, expected PEM".to_owned()));
+        let reason = "there is no certificate in it, expected PEM".to_owned();
+        return Err(Error::Configuration { path: path.to_owned(), reason });
     }
     Ok(found)
+}
+
+fn items(path: &Path) -> Result<Vec<PemItem<'static>>, Error> {
+    let wrong = |reason: String| Error::Configuration { path: path.to_owned(), reason };
+    let pem = fs::read(path).map_err(|error| wrong(format!("it cannot be read: {error}")))?;
+    parse_pem(&pem).collect::<Result<_, _>>().map_err(|error| wrong(format!("not PEM: {error}")))
 }
 
 #[cfg(test)]
@@ -63,10 +101,12 @@ mod tests {
             ("-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n", "not PEM"),
         ] {
             fs::write(&path, text).unwrap();
-            let error = config(std::slice::from_ref(&path), false).unwrap_err().to_string();
+            let error = config(std::slice::from_ref(&path), false, None).unwrap_err().to_string();
             assert!(error.contains(reason) && error.contains("ca.pem"), "{error}");
         }
-        assert!(config(&[folder.path().join("none.pem")], false).is_err());
-        assert!(config(&[], false).is_ok());
+        assert!(config(&[folder.path().join("none.pem")], false, None).is_err());
+        assert!(config(&[], false, None).is_ok());
+        let identity = Identity { certificate: path.clone(), key: path };
+        assert!(config(&[], false, Some(&identity)).is_err());
     }
 }

@@ -9,3 +9,4 @@ mod packages;
 mod pull;
 mod push;
 mod server;
+mod tls;

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A request as it came.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +73,7 @@ impl Reply {
 
 /// A server on loopback, until its end. It answers each request on a connection of its own.
 pub(crate) struct Server {
+    scheme: &'static str,
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
@@ -78,17 +81,45 @@ pub(crate) struct Server {
 impl Server {
     /// Answers by a function of the request and of how many came before.
     pub(crate) fn start(answer: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
+        Self::launch(None, answer)
+    }
+
+    /// The same over TLS.
+    pub(crate) fn with_tls(
+        config: ServerConfig,
+        answer: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::launch(Some(Arc::new(config)), answer)
+    }
+
+    fn launch(
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (memory, answer) = (seen.clone(), Arc::new(answer));
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (memory, answer) = (memory.clone(), answer.clone());
-                thread::spawn(move || serve(&stream.unwrap(), &memory, &*answer));
+                let (memory, answer, tls) = (memory.clone(), answer.clone(), tls.clone());
+                let stream = stream.unwrap();
+                thread::spawn(move || match tls {
+                    None => serve(&stream, &memory, &*answer),
+                    Some(config) => {
+                        let connection = ServerConnection::new(config).unwrap();
+                        serve(StreamOwned::new(connection, stream), &memory, &*answer);
+                    }
+                });
             }
         });
-        Self { address, seen }
+        Self { scheme, address, seen }
+    }
+
+    /// `https://127.0.0.1:PORT`.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// `127.0.0.1:PORT`.
@@ -105,15 +136,14 @@ impl Server {
     }
 }
 
-fn serve(stream: &TcpStream, memory: &Mutex<Vec<Seen>>, answer: &dyn Fn(&Seen, usize) -> Reply) {
-    let Some(seen) = read(stream) else { return };
+fn serve(mut stream: impl Read + Write, memory: &Mutex<Vec<Seen>>, answer: &dyn Fn(&Seen, usize) -> Reply) {
+    let Some(seen) = read(&mut stream) else { return };
     let before = {
         let mut memory = memory.lock().unwrap();
         memory.push(seen.clone());
         memory.len() - 1
     };
     let reply = answer(&seen, before);
-    let mut stream = stream;
     // The client may have gone by then.
     stream.write_all(&reply.bytes).ok();
     if reply.stalls {
@@ -122,7 +152,7 @@ fn serve(stream: &TcpStream, memory: &Mutex<Vec<Seen>>, answer: &dyn Fn(&Seen, u
 }
 
 /// A request, or whatever else came in its place as its line.
-fn read(stream: &TcpStream) -> Option<Seen> {
+fn read(stream: &mut impl Read) -> Option<Seen> {
     let mut reader = BufReader::new(stream);
     let mut seen = Seen::default();
     let mut line = Vec::new();
