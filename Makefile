@@ -21,7 +21,7 @@ LAYERS ?= unit runtime containerd cri node kubernetes
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build install installer-image dist site demo test $(addprefix test-,unit runtime containerd cri node kubernetes) lint audit clean guests \
+.PHONY: help build install installer-image dist site demo screenshot test $(addprefix test-,unit runtime containerd cri node kubernetes) lint audit clean guests \
   testbed testbed-bench testbed-kubernetes testbed-wkg test-wkg test-wasmtime tools stage image-kubernetes \
   bench bench-check bench-programs bench-kubernetes $(addprefix bench-,$(SUBJECTS))
 
@@ -59,6 +59,11 @@ demo: build ## Wasm under a containerd of its own, step by step; leaves nothing 
 	@scripts/tools.sh demo
 	@tests/guests/build.sh rust
 	@scripts/demo.sh
+
+screenshot: build ## docs/demo.svg: what `make demo` prints, as a picture for the README
+	@scripts/tools.sh demo
+	@tests/guests/build.sh rust
+	@scripts/screenshot.sh
 
 test: build guests testbed testbed-kubernetes ## everything, by layer; the last line says how many passed and failed
 	@scripts/test.sh $(LAYERS)
