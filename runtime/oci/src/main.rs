@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+// A command ends after milliseconds. musl's allocator maps and unmaps a page for almost each size of block meanwhile.
+#[global_allocator]
+static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     wisp_runtime::run(std::env::args_os())
 }

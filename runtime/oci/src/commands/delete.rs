@@ -11,7 +11,7 @@ use crate::args;
 use crate::hooks::{self, Moment};
 use crate::process;
 use crate::sandbox::enter;
-use crate::state::{Container, Status};
+use crate::state::{self, Container, Status};
 
 /// How long a killed process may take to be gone: it is the kernel's to end it.
 const KILL_TIMEOUT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
@@ -32,8 +32,9 @@ pub(super) fn run(root: &Path, args: &args::Delete) -> Result<()> {
         }
     }
     let spec = container.spec()?;
-    super::kill::all(&container, libc::SIGKILL).ok();
-    container.cgroup()?.remove()?;
+    let cgroup = state::cgroup(&args.id, &spec)?;
+    super::kill::all(&container, &cgroup, libc::SIGKILL).ok();
+    cgroup.remove()?;
     fs::remove_dir_all(&container.dir)
         .with_context(|| format!("the state folder {}", container.dir.display()))?;
     hooks::run_leniently(&spec, Moment::Poststop, &container.state(Status::Stopped));

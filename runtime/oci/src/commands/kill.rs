@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use wisp_cgroup::Cgroup;
 
 use crate::args;
 use crate::process;
@@ -13,7 +14,7 @@ pub(super) fn run(root: &Path, args: &args::Kill) -> Result<()> {
     let signal = process::parse_signal(&args.signal)?;
     let container = Container::load(root, &args.id)?;
     if args.all {
-        return all(&container, signal);
+        return all(&container, &container.cgroup()?, signal);
     }
     let status = container.status();
     if status == Status::Stopped {
@@ -29,8 +30,7 @@ pub(super) fn run(root: &Path, args: &args::Kill) -> Result<()> {
 }
 
 /// Signals every process of the container's cgroup; with SIGKILL again until none is new.
-pub(super) fn all(container: &Container, signal: i32) -> Result<()> {
-    let cgroup = container.cgroup()?;
+pub(super) fn all(container: &Container, cgroup: &Cgroup, signal: i32) -> Result<()> {
     if signal == libc::SIGKILL && container.status() == Status::Paused {
         cgroup.freeze(false)?;
     }
