@@ -5,6 +5,7 @@ mod build;
 mod cache;
 mod commands;
 mod compile;
+mod docs;
 mod elsewhere;
 mod exports;
 mod inspect;
@@ -20,6 +21,7 @@ fn main() {
         cache::CASES,
         commands::CASES,
         compile::CASES,
+        docs::CASES,
         elsewhere::CASES,
         elsewhere::REQUESTED,
         exports::CASES,
