@@ -16,7 +16,7 @@ INSTALLER ?= wisp-installer:0.1.0
 DESTDIR ?=
 PREFIX ?= /usr/local
 # What `make bench` measures, each also by `make bench-SUBJECT`.
-SUBJECTS := start memory http first guest density
+SUBJECTS := start memory http first guest density registry
 LAYERS ?= unit runtime containerd cri node kubernetes
 ONLY ?=
 

@@ -13,6 +13,7 @@ mod http;
 mod machine;
 mod memory;
 mod processes;
+mod registry;
 mod report;
 mod results;
 mod rounds;
@@ -39,6 +40,7 @@ const SUBJECTS: &[Subject] = &[
     ("first", first::measure),
     ("guest", guest::measure),
     ("density", density::measure),
+    ("registry", registry::measure),
 ];
 /// The argument that compares with what is promised.
 const CHECK: &str = "--check";
