@@ -11,6 +11,7 @@ mod looking;
 mod namespaces;
 mod neighbours;
 mod network;
+mod pages;
 mod probes;
 mod resources;
 mod restarts;
@@ -38,6 +39,7 @@ fn main() {
         images::CASES,
         installer::CASES,
         languages::CASES,
+        pages::CASES,
         rollout::CASES,
         survival::CASES,
         figures::CASES,

@@ -1,0 +1,172 @@
+//! The commands of pages, run as they are written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use wisp_tests::bed::LIMIT;
+use wisp_tests::kube::registry;
+use wisp_tests::kube::scene::{Scene, has_ended};
+use wisp_tests::kube::suite::{Case, HOST, UML};
+use wisp_tests::{Outcome, kube_cases, process, site};
+
+pub(crate) const CASES: &[&[Case]] = &[
+    kube_cases![Alone, UML; the_quick_start_leads_to_a_pod],
+    kube_cases![Node, HOST; every_command_for_a_cluster_is_run_or_named],
+];
+
+/// What pages say in place of a registry.
+const REGISTRY: &str = "registry.example";
+
+/// What the tests do not run as it is written, and why.
+const NOT_RUN: &[(&str, &str)] = &[
+    (
+        "(cd k8s/installer && kustomize edit set image wisp-installer=YOUR.REGISTRY/wisp-installer:0.1.0)",
+        "kustomize itself is not there; a_daemon_set_installs_wisp_and_another_takes_it_back names the image in what `kubectl kustomize` prints",
+    ),
+    (
+        "kubectl apply --kustomize k8s",
+        "its image is named as above; every_manifest_is_one_that_the_api_server_takes has the server check it as it is",
+    ),
+    (
+        "kind create cluster --config kind-config.yaml",
+        "the image of kind's nodes comes from a registry; node/kinds_patch_gives_its_containerd_the_handler has kind's own code read the file",
+    ),
+    (
+        "kubectl port-forward pod/hello-rust-http 8080",
+        "it does not end; a_port_is_forwarded runs one like it",
+    ),
+];
+
+/// What is run as it is written by a case of another file.
+const RUN_ELSEWHERE: &[(&str, &str)] = &[(
+    "kubectl --namespace wisp-system rollout status daemonset/wisp-installer",
+    "a_daemon_set_installs_wisp_and_another_takes_it_back",
+)];
+
+/// A person's shell, with Wisp's tools, the cluster and the registry of the tests.
+pub(crate) struct Shell<'a> {
+    scene: &'a Scene<'a>,
+    /// Where the commands have led so far.
+    pub(crate) here: PathBuf,
+    /// Where tools keep what is theirs.
+    home: PathBuf,
+}
+
+impl<'a> Shell<'a> {
+    /// One in a folder, which it makes.
+    pub(crate) fn new(scene: &'a Scene<'a>, here: PathBuf) -> Result<Self> {
+        let home = here.with_extension("home");
+        let hosts = home.join("certs.d").join(registry::NAME);
+        fs::create_dir_all(&hosts)?;
+        fs::create_dir_all(&here)?;
+        fs::write(hosts.join("hosts.toml"), format!("server = \"{}\"\n", registry::url()))?;
+        Ok(Self { scene, here, home })
+    }
+
+    /// Runs a line of a page; what it printed.
+    pub(crate) fn run(&mut self, line: &str) -> Result<String> {
+        let line = line.replace("node NAME", &format!("node {}", self.scene.node()?.name()));
+        // What is typed as root is typed on the node.
+        if let Some(line) = line.strip_prefix("sudo ") {
+            return self.scene.node()?.shell(line)?.success();
+        }
+        // A person looks again until it is there.
+        if let Some(pod) = line.strip_prefix("kubectl logs ").and_then(|rest| rest.split(' ').next()) {
+            self.scene.until(pod, "ended", has_ended)?;
+        }
+        let said = process::run(&mut self.command(&line)?, 8 * LIMIT)?.success()?;
+        self.here = fs::read_to_string(self.home.join("pwd"))?.trim().into();
+        Ok(said)
+    }
+
+    fn command(&self, line: &str) -> Result<Command> {
+        // Where the registry is, a node knows from its certs.d; this machine has none.
+        let hosts = format!("wisp push --hosts-dir {}/certs.d", self.home.display());
+        // Wisp's checkout is not where a person's program is.
+        let of_wisp = format!(" {}/k8s/", site::checkout().display());
+        let line = line.replace("wisp push", &hosts).replace(" k8s/", &of_wisp);
+        let builds = ["cargo ", "rustup ", "wisp build "].iter().any(|word| line.starts_with(word));
+        // Where compilers find what a program depends on, and not in the cluster's network.
+        let mut sh = if builds { Command::new("sh") } else { self.scene.kubectl.beside("sh") };
+        let (here, home, kubectl) = (self.here.display(), self.home.display(), self.scene.kubectl.typed());
+        let script = format!("kubectl() {{ {kubectl} \"$@\"; }}\ncd {here}\n{line}\npwd >{home}/pwd");
+        sh.args(["-e", "-c", &script]);
+        let wisp = site::binary("wisp")?;
+        let bin = wisp.parent().context("a folder of programs")?.display();
+        let path = std::env::var("PATH").unwrap_or_default();
+        sh.env("PATH", format!("{bin}:{path}")).env_remove("CARGO_TARGET_DIR");
+        sh.env("XDG_DATA_HOME", &self.home).env("KUBECACHEDIR", &self.home);
+        Ok(sh)
+    }
+}
+
+/// The blocks of a page: the language of each, and its text.
+pub(crate) fn blocks(page: &str) -> impl Iterator<Item = (&str, &str)> {
+    page.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'))
+}
+
+/// A page with the tests' registry in place of the one that it has.
+pub(crate) fn page(path: &Path) -> Result<String> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(text.replace(REGISTRY, registry::NAME))
+}
+
+fn the_quick_start_leads_to_a_pod(scene: &Scene<'_>) -> Outcome {
+    let mut shell = Shell::new(scene, site::run_folder()?.join("quick-start"))?;
+    let page = page(&site::checkout().join("docs/quick-start.md"))?;
+    let on_this_node = format!("spec:\n  nodeName: {}\n", scene.node()?.name());
+    for (language, text) in blocks(&page) {
+        if language == "yaml" {
+            fs::write(shell.here.join("hello.yaml"), text.replace("spec:\n", &on_this_node))?;
+            continue;
+        }
+        for line in text.lines() {
+            let said = shell.run(line).with_context(|| line.to_owned())?;
+            // Of the remarks beside the commands one is what they print.
+            let greeting = line.ends_with("# Hello, world!");
+            ensure!(!greeting || said.contains("Hello, world!\n"), "{line}: {said}");
+        }
+    }
+    Ok(())
+}
+
+/// The commands for a cluster that a page has, without the remarks beside them.
+fn commands(page: &str) -> impl Iterator<Item = &str> {
+    // Those of a manifest are in the comment that it begins with.
+    let lines = page.lines().map(|line| line.trim_start_matches("#   "));
+    let lines = lines.map(|line| line.split("  #").next().unwrap_or_default().trim());
+    lines.filter(|line| ["kubectl ", "kind create ", "(cd k8s"].iter().any(|word| line.starts_with(word)))
+}
+
+fn every_command_for_a_cluster_is_run_or_named(_: &Scene<'_>) -> Outcome {
+    let root = site::checkout();
+    let quick_start = fs::read_to_string(root.join("docs/quick-start.md"))?;
+    let mut known: Vec<_> = commands(&quick_start).collect();
+    known.extend(NOT_RUN.iter().chain(RUN_ELSEWHERE).map(|(command, _)| *command));
+    // The commands of each example, by the case for those.
+    known.push("kubectl apply -f pod.yaml");
+    let mut seen = Vec::new();
+    for path in pages(root)? {
+        let page = fs::read_to_string(&path)?;
+        for command in commands(&page) {
+            ensure!(known.contains(&command), "{}: no case runs {command:?}", path.display());
+            seen.push(command.to_owned());
+        }
+    }
+    let unseen: Vec<_> = known.iter().filter(|known| !seen.iter().any(|seen| seen == *known)).collect();
+    ensure!(unseen.is_empty(), "no page has {unseen:?}");
+    Ok(())
+}
+
+/// The files that a person takes commands for a cluster from.
+fn pages(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut pages = vec![root.join("README.md"), root.join("kind-config.yaml")];
+    for folder in ["docs", "examples", "examples/rust", "examples/rust-http", "examples/c", "examples/go"] {
+        let entries = fs::read_dir(root.join(folder))?.collect::<Result<Vec<_>, _>>()?;
+        let paths = entries.iter().map(fs::DirEntry::path);
+        pages.extend(paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    Ok(pages)
+}
