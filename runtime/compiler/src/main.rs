@@ -13,6 +13,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use wisp_engine::Profile;
+// The linker takes memcpy and its like from here.
+use wisp_memory as _;
 
 /// Functions are compiled beside each other, and would wait for the one lock of musl's allocator.
 #[global_allocator]

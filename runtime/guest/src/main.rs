@@ -27,6 +27,8 @@ mod stdio;
 use std::process::ExitCode;
 
 use wisp_contract::plan::Report;
+// The linker takes memcpy and its like from here.
+use wisp_memory as _;
 
 #[global_allocator]
 static HEAP: heap::Heap = heap::Heap;

@@ -12,6 +12,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     the_shim_and_the_runtime_have_no_wasmtime,
     nothing_that_runs_pods_has_a_registry_client,
     only_the_program_that_finds_artifacts_speaks_grpc,
+    what_copies_memory_much_does_it_by_functions_of_its_own,
     every_binary_says_its_version,
 ];
 
@@ -72,6 +73,14 @@ fn only_the_program_that_finds_artifacts_speaks_grpc() -> Outcome {
     );
     for name in ["containerd-shim-wisp-v1", "wisp-runtime", "wisp-guest"] {
         ensure!(!has(name, "/tonic-")?, "{name} has gRPC in it");
+    }
+    Ok(())
+}
+
+/// Musl's are right too, so that nothing else would tell that the linker took them.
+fn what_copies_memory_much_does_it_by_functions_of_its_own() -> Outcome {
+    for name in ["wisp-guest", "wisp-compiler"] {
+        ensure!(has(name, "wisp_memory8transfer")?, "{name} was linked without wisp-memory");
     }
     Ok(())
 }
