@@ -21,7 +21,7 @@ LAYERS ?= unit runtime containerd cri node kubernetes
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build install installer-image dist site demo screenshot test $(addprefix test-,unit runtime containerd cri node kubernetes) lint audit clean guests \
+.PHONY: help build install installer-image dist dist-aarch64 site demo screenshot test $(addprefix test-,unit runtime containerd cri node kubernetes) lint audit clean guests \
   testbed testbed-bench testbed-kubernetes testbed-wkg test-wkg test-wasmtime tools stage image-kubernetes \
   bench bench-check bench-programs bench-kubernetes $(addprefix bench-,$(SUBJECTS))
 
@@ -48,8 +48,19 @@ install: ## puts them into $(DESTDIR)$(PREFIX), by default /usr/local; run `make
 installer-image: build stage ## the container image of k8s/installer, without Docker, as target/wisp-installer.tar
 	$(BUILT)/wisp installer-image --name $(INSTALLER) $(STAGE) $(CARGO_TARGET_DIR)/wisp-installer.tar
 
-dist: build ## packages of what is built, in target/dist/: .tar.gz, .deb, SHA256SUMS
+dist: build ## packages of what is built, in target/dist/: .tar.gz, .deb, an SBOM for each program, SHA256SUMS
+	@command -v cargo-cyclonedx >/dev/null || cargo install --quiet --locked cargo-cyclonedx
 	@scripts/package.sh
+
+dist-aarch64: export CC_aarch64_unknown_linux_musl := aarch64-linux-gnu-gcc
+# Else gcc calls functions of its own library, which nothing here is linked with.
+dist-aarch64: export CFLAGS_aarch64_unknown_linux_musl := -mno-outline-atomics
+dist-aarch64: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER := rust-lld
+dist-aarch64: ## the same for aarch64, built on x86-64 and tried with qemu-user
+	@scripts/tools.sh cross
+	@command -v cargo-cyclonedx >/dev/null || cargo install --quiet --locked cargo-cyclonedx
+	@$(MAKE) --no-print-directory build TRIPLE=aarch64-unknown-linux-musl BUILT=$(CARGO_TARGET_DIR)/aarch64
+	@scripts/package.sh aarch64 $(CARGO_TARGET_DIR)/aarch64
 
 site: ## docs/ as a site, in target/site/ (mdBook is installed first, in some minutes)
 	@command -v mdbook >/dev/null || cargo install --quiet --locked mdbook --no-default-features --features search

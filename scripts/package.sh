@@ -1,26 +1,38 @@
 #!/usr/bin/env bash
-# package.sh: what `make build` has built as packages, in target/dist/: a tar archive, a Debian package, and SHA256SUMS. The same
+# package.sh [MACHINE FOLDER]: what `make build` has built as packages, in target/dist/: a tar archive, a Debian package,
+# for each program what it is made of (an SBOM in the form of CycloneDX), and SHA256SUMS of all that is there. For another machine than this one, its programs are in FOLDER, and run here by qemu-user. The same
 # programs make the same packages, to the byte, for one SOURCE_DATE_EPOCH (by default the last commit's time).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
 dist=$target/dist
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
-machine=$(uname -m)
+machine=${1:-$(uname -m)}
+built=${2:-$target/release}
+case $machine in
+  x86_64) architecture=amd64 ;;
+  aarch64) architecture=arm64 ;;
+  *) echo "there are packages for x86_64 and aarch64, not for $machine" >&2; exit 1 ;;
+esac
+emulator=()
+[ "$machine" = "$(uname -m)" ] || emulator=(scripts/foreign.sh "$machine")
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 
-root=$(mktemp -d)
-trap 'rm -rf "$root"' EXIT
-chmod 755 "$root"
-rm -rf "$dist"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+root=$work/root
+install -d -m 755 "$root"
 mkdir -p "$dist"
+rm -f "$dist"/SHA256SUMS "$dist"/*-linux-"$machine".{tar.gz,cdx.json} "$dist"/wisp_*_"$architecture".deb
 
-make --no-print-directory install DESTDIR="$root" PREFIX=/usr >/dev/null
-wisp=$root/usr/bin/wisp
+make --no-print-directory install BUILT="$built" DESTDIR="$root" PREFIX=/usr >/dev/null
+# One that does not run on its machine is no package.
+for program in containerd-shim-wisp-v1 wisp-runtime; do "${emulator[@]}" "$root/usr/bin/$program" --version >/dev/null; done
+wisp=("${emulator[@]}" "$root/usr/bin/wisp")
 install -d "$root"/usr/share/{bash-completion/completions,zsh/vendor-completions,fish/vendor_completions.d,doc/wisp}
-"$wisp" completions bash >"$root/usr/share/bash-completion/completions/wisp"
-"$wisp" completions zsh >"$root/usr/share/zsh/vendor-completions/_wisp"
-"$wisp" completions fish >"$root/usr/share/fish/vendor_completions.d/wisp.fish"
+"${wisp[@]}" completions bash >"$root/usr/share/bash-completion/completions/wisp"
+"${wisp[@]}" completions zsh >"$root/usr/share/zsh/vendor-completions/_wisp"
+"${wisp[@]}" completions fish >"$root/usr/share/fish/vendor_completions.d/wisp.fish"
 install -m 644 LICENSE "$root/usr/share/doc/wisp/copyright"
 install -m 644 README.md CHANGELOG.md "$root/usr/share/doc/wisp/"
 
@@ -31,7 +43,7 @@ install -d "$root/DEBIAN"
 cat >"$root/DEBIAN/control" <<CONTROL
 Package: wisp
 Version: $version
-Architecture: $(dpkg --print-architecture)
+Architecture: $architecture
 Maintainer: the maintainers of Wisp
 Section: admin
 Priority: optional
@@ -41,7 +53,18 @@ Description: runs WebAssembly as ordinary containers and Kubernetes pods
  A containerd shim, an OCI runtime and a command line, all static. The package changes nothing of the node:
  "wisp install" gives containerd the handler, and "wisp doctor" looks at what there is.
 CONTROL
-dpkg-deb --root-owner-group --build "$root" "$dist/wisp_${version}_$(dpkg --print-architecture).deb" >/dev/null
+dpkg-deb --root-owner-group --build "$root" "$dist/wisp_${version}_$architecture.deb" >/dev/null
+
+# It is written beside the sources, and so beside those of the last commit. The build's own path tells nobody anything.
+mkdir "$work/source"
+git archive HEAD | tar --extract --directory "$work/source"
+(cd "$work/source" && cargo cyclonedx --quiet --quiet --format json --spec-version 1.5 --describe binaries --no-build-deps \
+  --target "$machine-unknown-linux-musl")
+for program in "$root"/usr/bin/* "$root"/usr/libexec/wisp/*; do
+  program=${program##*/}
+  find "$work/source" -name "${program}_bin.cdx.json" -exec sed "s|file://$work/source|file://|g" {} + \
+    >"$dist/$program-$version-linux-$machine.cdx.json"
+done
 
 cd "$dist"
 sha256sum -- * >SHA256SUMS

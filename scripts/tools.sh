@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tools.sh build|test|kubernetes|demo: installs from Debian what that needs and the machine lacks; one clear sentence where it cannot.
+# tools.sh build|test|kubernetes|demo|cross: installs from Debian what that needs and the machine lacks; one clear sentence where it cannot.
 set -euo pipefail
 
 build=(musl-tools protobuf-compiler)
@@ -7,6 +7,7 @@ test=("${build[@]}" pkg-config gcc libc6-dev libseccomp-dev iproute2 util-linux 
   clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 nodejs npm skopeo buildah podman)
 kubernetes=("${test[@]}" mmdebstrap e2fsprogs patchelf openssh-client)
 demo=("${build[@]}" curl util-linux iproute2)
+cross=("${build[@]}" gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static util-linux)
 
 die() { echo "$*" >&2; exit 1; }
 
@@ -33,7 +34,8 @@ case ${1:-} in
     command -v go >/dev/null || die "Go is not on PATH, and builds the containerds that the tests run; install it from https://go.dev/dl"
     ;;
   demo) wanted=("${demo[@]}") ;;
-  *) die "tools.sh build|test|kubernetes|demo, not '${1:-}'" ;;
+  cross) wanted=("${cross[@]}") ;;
+  *) die "tools.sh build|test|kubernetes|demo|cross, not '${1:-}'" ;;
 esac
 
 lacking=()
@@ -55,7 +57,11 @@ fi
 # rustup brings the toolchain of rust-toolchain.toml with its targets by itself, but neither where it was told not to
 # (RUSTUP_AUTO_INSTALL=0) nor for a toolchain that was there before.
 targets=("$(uname -m)-unknown-linux-musl")
-[ "$1" = build ] || targets+=(wasm32-wasip1 wasm32-wasip2)
+case $1 in
+  build) ;;
+  cross) targets+=(aarch64-unknown-linux-musl) ;;
+  *) targets+=(wasm32-wasip1 wasm32-wasip2) ;;
+esac
 rustup show active-toolchain >/dev/null 2>&1 || rustup toolchain install >&2
 installed=$(rustup target list --installed)
 for target in "${targets[@]}"; do
