@@ -37,14 +37,16 @@ fn used(scene: &Scene<'_>, container: &str) -> Result<f64> {
     Ok(1000.0 * microseconds.context("a control group without a processor time")?.parse::<f64>()?)
 }
 
-/// What metrics-server says that a pod uses, in thousandths of a processor, once it says so.
-fn told(scene: &Scene<'_>, pod: &str) -> Result<f64> {
+/// What metrics-server says that a pod uses, in thousandths of a processor, and when that was: the first after `last`.
+fn told(scene: &Scene<'_>, pod: &str, last: &Value) -> Result<(f64, Value)> {
     let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods/{pod}", scene.kubectl.namespace);
-    let figures: Value = eventually("metrics-server knows the pod", || {
+    let figures: Value = eventually("metrics-server knows more of the pod", || {
         let asked = scene.kubectl.finish(&["get", "--raw", &path])?;
-        Ok(if asked.code == 0 { Some(serde_json::from_str(&asked.stdout)?) } else { None })
+        let figures: Option<Value> =
+            if asked.code == 0 { Some(serde_json::from_str(&asked.stdout)?) } else { None };
+        Ok(figures.filter(|figures| figures["timestamp"] != *last))
     })?;
-    millis(&figures["containers"][0]["usage"]["cpu"])
+    Ok((millis(&figures["containers"][0]["usage"]["cpu"])?, figures["timestamp"].clone()))
 }
 
 /// A quantity of processors in thousandths of one.
@@ -61,14 +63,22 @@ fn millis(quantity: &Value) -> Result<f64> {
     Ok(unit * digits.parse::<f64>().with_context(|| format!("no quantity of processors: {quantity}"))?)
 }
 
-/// What a busy pod uses, by metrics-server and by its control group, which must agree.
+/// What a busy pod uses, by metrics-server and by its control group, which must agree. Each figure is of the time from one to the
+/// next, in which the machine may have had other things to do.
 fn agreed(scene: &Scene<'_>, pod: &Value) -> Result<f64> {
-    let id = container_id(pod)?;
-    let (before, start) = (used(scene, id)?, Instant::now());
-    let told = told(scene, pod["metadata"]["name"].as_str().unwrap_or_default())?;
-    let used = (used(scene, id)? - before) / start.elapsed().as_nanos() as f64 * PROCESSOR;
-    close(told, used)?;
-    Ok(told)
+    let (id, name) = (container_id(pod)?, pod["metadata"]["name"].as_str().unwrap_or_default());
+    let (_, mut last) = told(scene, name, &Value::Null)?;
+    let mut difference = String::new();
+    eventually("both agree", || {
+        let (before, start) = (used(scene, id)?, Instant::now());
+        let (told, now) = told(scene, name, &last)?;
+        let used = (used(scene, id)? - before) / start.elapsed().as_nanos() as f64 * PROCESSOR;
+        last = now;
+        let agreed = close(told, used);
+        difference = format!("{agreed:?}");
+        Ok(agreed.is_ok().then_some(told))
+    })
+    .with_context(|| difference.clone())
 }
 
 /// Requires that two figures are no further apart than [`ROOM`].

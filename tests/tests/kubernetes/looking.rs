@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use wisp_tests::kube::PATIENCE;
 use wisp_tests::kube::eventually;
 use wisp_tests::kube::scene::{Scene, container_id};
-use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, HOST, NODES};
+use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, NODES};
 use wisp_tests::process;
 use wisp_tests::{Outcome, kube_cases};
 
@@ -25,7 +25,7 @@ pub(crate) const CASES: &[&[Case]] = &[
         attach_speaks_with_the_guest,
         files_are_copied_both_ways,
     ],
-    kube_cases![Node, HOST; logs_are_rotated_under_the_writer],
+    kube_cases![Node, NODES; logs_are_rotated_under_the_writer],
     kube_cases![Node, EVERYWHERE; the_summary_agrees_with_the_control_group],
 ];
 

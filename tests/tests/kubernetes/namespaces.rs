@@ -13,7 +13,10 @@ pub(crate) const CASES: &[&[Case]] = &[
         with_the_nodes_processes_a_native_neighbour_sees_them_and_a_guest_none,
         with_the_nodes_ipc_memory_is_the_nodes,
     ],
-    kube_cases![Pods, EVERYWHERE; a_pod_that_wants_users_of_its_own_is_refused],
+    kube_cases![Pods, EVERYWHERE;
+        a_pod_that_wants_users_of_its_own_is_refused,
+        settings_of_the_kernel_are_those_of_the_pod,
+    ],
 ];
 
 /// Where kubelet says that it is well, to whoever is on its node.
@@ -88,4 +91,19 @@ fn with_the_nodes_ipc_memory_is_the_nodes(scene: &Scene<'_>) -> Outcome {
 fn a_pod_that_wants_users_of_its_own_is_refused(scene: &Scene<'_>) -> Outcome {
     scene.create(&scene.pod("mapped", &["/rust-0.2.wasm"]).spec("hostUsers", json!(false)))?;
     scene.kubectl.event("FailedCreatePodSandBox", "user namespaces")
+}
+
+fn settings_of_the_kernel_are_those_of_the_pod(scene: &Scene<'_>) -> Outcome {
+    let with = |name: &str, value: &str| json!({"sysctls": [{"name": name, "value": value}]});
+    let own = with("net.ipv4.ip_local_port_range", "4000 4999");
+    scene.ready(&two(scene, "own").spec("securityContext", own))?;
+    for container in ["--container=main", "--container=native"] {
+        let read = ["/bin/cat", "/proc/sys/net/ipv4/ip_local_port_range"];
+        let seen = scene.kubectl.run(&[&["exec", "own", container, "--"], &read[..]].concat())?;
+        ensure!(seen.split_whitespace().eq(["4000", "4999"]), "{container}: {seen}");
+    }
+    // kubelet lets a pod have only those that it was told are safe.
+    let unsafe_one = two(scene, "unsafe").spec("securityContext", with("kernel.msgmax", "8192"));
+    scene.create(&unsafe_one)?;
+    scene.kubectl.event("SysctlForbidden", "kernel.msgmax")
 }

@@ -12,6 +12,7 @@ use wisp_tests::{Outcome, kube_cases};
 pub(crate) const CASES: &[&[Case]] = &[
     kube_cases![Pods, EVERYWHERE;
         a_pod_has_its_names_and_name_servers,
+        a_pod_may_be_called_by_a_longer_name,
         services_are_in_the_environment_where_the_pod_wants_them,
     ],
     kube_cases![Pods, NODES;
@@ -35,6 +36,22 @@ fn a_pod_has_its_names_and_name_servers(scene: &Scene<'_>) -> Outcome {
     ensure!(servers.contains("nameserver 10.1.2.3") && servers.contains("search found.test"), "{servers}");
     let name = scene.exec("named", &["/bin/cat", "/etc/hostname"])?;
     ensure!(name.trim() == "called", "{name}");
+    Ok(())
+}
+
+fn a_pod_may_be_called_by_a_longer_name(scene: &Scene<'_>) -> Outcome {
+    let idle = scene.pod("whole", &["/rust-0.2.wasm", "sleep", "3600"]);
+    let whole = idle.clone().spec("hostname", json!("called")).spec("subdomain", json!("below"));
+    let whole = whole.spec("setHostnameAsFQDN", json!(true));
+    let other = idle.called("other").spec("hostnameOverride", json!("quite.another.name"));
+    let domain = format!("called.below.{}.svc.cluster.local", scene.kubectl.namespace);
+    for (pod, name) in [(whole, &*domain), (other, "quite.another.name")] {
+        scene.ready(&pod)?;
+        for command in [&["/bin/busybox", "hostname"][..], &["/bin/cat", "/etc/hostname"]] {
+            let seen = scene.exec(pod.name(), command)?;
+            ensure!(seen.trim() == name, "{}: {seen}", pod.name());
+        }
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use wisp_tests::kube::cluster::is_ready;
 use wisp_tests::kube::scene::{Scene, container_id};
 use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, NODES};
 use wisp_tests::{Outcome, kube_cases};
@@ -10,6 +11,7 @@ pub(crate) const CASES: &[&[Case]] = &[
     kube_cases![Node, NODES;
         limits_are_those_of_the_control_group,
         limits_are_changed_up_and_down_while_a_pod_runs,
+        a_change_of_limits_may_want_a_container_started_anew,
         limits_of_a_whole_pod_hold_its_guests,
         huge_limits_are_as_good_as_none,
         a_guest_that_fills_its_storage_is_evicted,
@@ -60,6 +62,22 @@ fn limits_are_changed_up_and_down_while_a_pod_runs(scene: &Scene<'_>) -> Outcome
     ensure!(scene.fetch("resized", "/alloc?100").is_err(), "a guest has more than its lowered limit");
     let pod = scene.kubectl.get(&["pod", "resized"])?;
     ensure!(container_id(&pod)? == id, "the container was started anew");
+    Ok(())
+}
+
+fn a_change_of_limits_may_want_a_container_started_anew(scene: &Scene<'_>) -> Outcome {
+    let resources =
+        json!({"limits": {"memory": "64Mi", "cpu": "500m"}, "requests": {"memory": "16Mi", "cpu": "10m"}});
+    let policy = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    let pod = scene.service("resized").main("resources", resources).main("resizePolicy", policy);
+    let pod = pod.spec("restartPolicy", json!("Always"));
+    let before = scene.ready(&pod)?;
+    resize(scene, "192Mi", "500m")?;
+    let after = scene.until("resized", "started anew", |pod| {
+        is_ready(pod) && container_id(pod).ok() != container_id(&before).ok()
+    })?;
+    ensure!(limits(scene, &after)? == (192 * MIB, 50), "{:?}", limits(scene, &after)?);
+    ensure!(scene.fetch("resized", "/alloc?100")?.trim() == "100");
     Ok(())
 }
 

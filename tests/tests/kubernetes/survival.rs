@@ -8,19 +8,17 @@ use wisp_tests::kube::cluster::is_ready;
 use wisp_tests::kube::eventually;
 use wisp_tests::kube::node::Service;
 use wisp_tests::kube::scene::{Scene, container_id, terminated};
-use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, HOST, UML};
+use wisp_tests::kube::suite::{Case, EVERYWHERE, NODES, UML};
 use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
     kube_cases![Alone, EVERYWHERE;
         pods_run_on_while_containerd_is_killed,
-        pods_run_on_while_wisp_is_replaced,
-    ],
-    kube_cases![Alone, BOTH_SANDBOXES;
         pods_run_on_while_containerd_is_restarted,
+        pods_run_on_while_wisp_is_replaced,
         a_pod_whose_shim_is_killed_comes_back,
     ],
-    kube_cases![Alone, HOST;
+    kube_cases![Alone, NODES;
         pods_run_on_while_kubelet_is_restarted,
         a_node_is_drained,
     ],
