@@ -14,7 +14,11 @@ const STEP: usize = 16;
 const SMALL_CLASSES: usize = SMALL / STEP;
 /// …and larger ones up to this size for each power of two; what is larger still is the system's alone.
 const LARGE: usize = 32 << 10;
-const CLASSES: usize = SMALL_CLASSES + (LARGE / SMALL).ilog2() as usize;
+const LARGE_CLASSES: usize = (LARGE / SMALL).ilog2() as usize;
+/// Small ones that are to be aligned to as much as this (tokio's channels, of which each body has one) have a class for each multiple of it.
+const ALIGNED: usize = 128;
+const ALIGNED_FROM: usize = SMALL_CLASSES + LARGE_CLASSES;
+const CLASSES: usize = ALIGNED_FROM + SMALL / ALIGNED;
 
 /// What a thread keeps at most, of one class and of all, in bytes.
 const KEPT_OF_CLASS: usize = 32 << 10;
@@ -35,23 +39,35 @@ pub(crate) struct Heap;
 
 /// The class of blocks that such an allocation is made from; `None` where the system makes it.
 fn class(layout: &Layout) -> Option<usize> {
-    match layout.size() {
-        _ if layout.align() > STEP => None,
-        0 => None,
-        size @ 1..=SMALL => Some((size - 1) / STEP),
-        size @ ..=LARGE => Some(SMALL_CLASSES + ((size - 1) / SMALL).ilog2() as usize),
+    // What is empty has the last byte of all.
+    let last = layout.size().wrapping_sub(1);
+    match layout.align() {
+        ..=STEP if last < SMALL => Some(last / STEP),
+        ..=STEP if last < LARGE => Some(SMALL_CLASSES + (last / SMALL).ilog2() as usize),
+        ..=ALIGNED if last < SMALL => Some(ALIGNED_FROM + last / ALIGNED),
         _ => None,
     }
 }
 
-/// The size and alignment of a class's blocks.
+/// The size and alignment of each class's blocks, which are asked for too often to be computed.
+static LAYOUTS: [Layout; CLASSES] = {
+    let mut layouts = [Layout::new::<u8>(); CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        let (size, align) = match class {
+            ..SMALL_CLASSES => ((class + 1) * STEP, STEP),
+            SMALL_CLASSES..ALIGNED_FROM => (SMALL << (class - SMALL_CLASSES + 1), STEP),
+            _ => ((class - ALIGNED_FROM + 1) * ALIGNED, ALIGNED),
+        };
+        // SAFETY: both alignments are powers of two, and no class is nearly as large as the address space.
+        layouts[class] = unsafe { Layout::from_size_align_unchecked(size, align) };
+        class += 1;
+    }
+    layouts
+};
+
 fn block(class: usize) -> Layout {
-    let size = match class.checked_sub(SMALL_CLASSES) {
-        None => (class + 1) * STEP,
-        Some(doublings) => SMALL << (doublings + 1),
-    };
-    // SAFETY: the alignment is a power of two, and no class is nearly as large as the address space.
-    unsafe { Layout::from_size_align_unchecked(size, STEP) }
+    LAYOUTS[class]
 }
 
 // SAFETY: blocks come from the system with the size of their class, which is no less than what was asked for, and which is found
@@ -202,9 +218,21 @@ mod tests {
             let block = block(class(&layout(size)).unwrap()).size();
             assert!(block >= size && block < 2 * size + STEP, "{size} bytes in a block of {block}");
         }
-        assert_eq!(class(&layout(LARGE)), Some(CLASSES - 1));
+        assert_eq!(class(&layout(LARGE)), Some(ALIGNED_FROM - 1));
         assert_eq!(class(&layout(LARGE + 1)), None);
-        assert_eq!(class(&Layout::from_size_align(64, 64).unwrap()), None, "aligned by the system");
+        assert_eq!(class(&layout(0)), None);
+    }
+
+    #[test]
+    fn a_class_is_aligned_as_it_was_asked_for() {
+        for (size, align) in [(1, 32), (128, 64), (129, 128), (SMALL, 128)] {
+            let asked = Layout::from_size_align(size, align).unwrap();
+            let block = block(class(&asked).unwrap());
+            assert!(block.size() >= size && block.size() < size + ALIGNED && block.align() >= align);
+        }
+        let by_system =
+            [(SMALL + 1, 128), (1, 256)].map(|(size, align)| Layout::from_size_align(size, align));
+        assert!(by_system.iter().all(|asked| class(asked.as_ref().unwrap()).is_none()));
     }
 
     #[test]

@@ -127,14 +127,15 @@ pub(crate) async fn serve(
             let version = request.version();
             let answer = service.clone().answer(request, Activity::begin(&state, version));
             let phase = phase.clone();
-            async move {
+            // hyper moves it about, and it is large.
+            Box::pin(async move {
                 let mut answer = answer.await?;
                 // HTTP/2 says it with GOAWAY.
                 if *phase.borrow() != Phase::Serving && version != Version::HTTP_2 {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, std::convert::Infallible>(answer)
-            }
+            })
         })
     };
     let builder = builder(&settings);
