@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use wisp_tests::kube::scene::{Scene, ended_with, has_ended, terminated};
-use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, NODES};
+use wisp_tests::kube::suite::{Case, EVERYWHERE, NODES};
 use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
@@ -14,14 +14,12 @@ pub(crate) const CASES: &[&[Case]] = &[
         an_exit_code_is_an_error_with_that_code,
         memory_beyond_the_limit_is_oomkilled,
         a_command_ends_on_sigterm_at_once,
+        a_service_ends_on_sigterm_with_exit_code_0,
+        a_termination_message_is_the_guests_own,
     ],
     kube_cases![Pods, NODES;
         a_trap_explains_itself_in_describe,
         what_cannot_run_fails_with_one_sentence,
-    ],
-    kube_cases![Pods, BOTH_SANDBOXES;
-        a_service_ends_on_sigterm_with_exit_code_0,
-        a_termination_message_is_the_guests_own,
     ],
 ];
 

@@ -5,28 +5,29 @@ use serde_json::{Value, json};
 use wisp_tests::kube::PATIENCE;
 use wisp_tests::kube::eventually;
 use wisp_tests::kube::scene::{Scene, container_id};
-use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, NODES};
+use wisp_tests::kube::suite::{Case, EVERYWHERE, NODES};
 use wisp_tests::process;
 use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
     kube_cases![Pods, EVERYWHERE;
         exec_runs_wasm_exports_and_native_programs,
+        exec_gives_exit_codes_and_input,
+        a_terminal_follows_the_size_of_ones_own,
+        attach_speaks_with_the_guest,
+        files_are_copied_both_ways,
     ],
     kube_cases![Pods, NODES;
         logs_are_followed_to_the_end,
         a_port_is_forwarded,
         a_debug_container_sees_the_guests_process,
     ],
-    kube_cases![Pods, BOTH_SANDBOXES;
-        exec_gives_exit_codes_and_input,
-        exec_has_a_terminal_of_the_size_of_ones_own,
-        a_terminal_follows_the_size_of_ones_own,
-        attach_speaks_with_the_guest,
-        files_are_copied_both_ways,
+    kube_cases![Node, NODES;
+        logs_are_rotated_under_the_writer,
     ],
-    kube_cases![Node, NODES; logs_are_rotated_under_the_writer],
-    kube_cases![Node, EVERYWHERE; the_summary_agrees_with_the_control_group],
+    kube_cases![Node, EVERYWHERE;
+        the_summary_agrees_with_the_control_group,
+    ],
 ];
 
 /// A pod with a guest that does nothing for a long time.
@@ -53,29 +54,6 @@ fn exec_gives_exit_codes_and_input(scene: &Scene<'_>) -> Outcome {
     let mut exec = scene.kubectl.command(&["exec", "--stdin", "idle", "--", "/rust-0.2.wasm", "echo"]);
     let answered = process::run_from(&mut exec, input, PATIENCE)?.success()?;
     ensure!(answered == "reading\nof the person\nread 14 bytes\n", "{answered}");
-    Ok(())
-}
-
-fn exec_has_a_terminal_of_the_size_of_ones_own(scene: &Scene<'_>) -> Outcome {
-    idle(scene, "idle")?;
-    let exec = scene.kubectl.command(&[
-        "exec",
-        "--stdin",
-        "--tty",
-        "idle",
-        "--",
-        "/bin/sh",
-        "-c",
-        "sleep 1; stty size",
-    ]);
-    let typed = format!(
-        "stty rows 41 cols 133; {}",
-        process::shown(&exec).replace("-c sleep 1; stty size", "-c 'sleep 1; stty size'")
-    );
-    let mut script = scene.kubectl.beside("script");
-    script.args(["--quiet", "--return", "--command", &typed, "/dev/null"]);
-    let seen = process::run(&mut script, PATIENCE)?.success()?;
-    ensure!(seen.contains("41 133"), "{seen:?}");
     Ok(())
 }
 

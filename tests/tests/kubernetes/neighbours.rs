@@ -3,16 +3,14 @@
 use anyhow::ensure;
 use serde_json::json;
 use wisp_tests::kube::scene::{Scene, ended_with};
-use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE};
+use wisp_tests::kube::suite::{Case, EVERYWHERE};
 use wisp_tests::{Outcome, kube_cases};
 
-pub(crate) const CASES: &[&[Case]] = &[
-    kube_cases![Pods, EVERYWHERE; init_containers_and_sidecars_of_both_kinds_work_together],
-    kube_cases![Pods, BOTH_SANDBOXES;
-        containers_share_network_and_volumes,
-        shared_processes_are_seen_by_a_native_neighbour,
-    ],
-];
+pub(crate) const CASES: &[&[Case]] = &[kube_cases![Pods, EVERYWHERE;
+    init_containers_and_sidecars_of_both_kinds_work_together,
+    containers_share_network_and_volumes,
+    shared_processes_are_seen_by_a_native_neighbour,
+]];
 
 fn init_containers_and_sidecars_of_both_kinds_work_together(scene: &Scene<'_>) -> Outcome {
     let mount = json!([{"name": "shared", "mountPath": "/shared"}]);

@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use serde_json::json;
 use wisp_tests::kube::scene::Scene;
-use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, NODES};
+use wisp_tests::kube::suite::{Case, EVERYWHERE, NODES};
 use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
@@ -11,7 +11,7 @@ pub(crate) const CASES: &[&[Case]] = &[
         probes_of_every_kind_find_a_service_ready,
         a_looping_guest_is_found_and_restarted,
     ],
-    kube_cases![Pods, BOTH_SANDBOXES;
+    kube_cases![Pods, EVERYWHERE;
         a_failing_readiness_probe_keeps_a_pod_out,
         a_hook_runs_after_the_start,
     ],

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use wisp_tests::kube::cluster::is_ready;
 use wisp_tests::kube::scene::{Scene, container_id};
-use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, NODES};
+use wisp_tests::kube::suite::{Case, EVERYWHERE, NODES};
 use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
@@ -16,7 +16,7 @@ pub(crate) const CASES: &[&[Case]] = &[
         huge_limits_are_as_good_as_none,
         a_guest_that_fills_its_storage_is_evicted,
     ],
-    kube_cases![Node, BOTH_SANDBOXES; each_quality_of_service_has_its_control_group],
+    kube_cases![Node, EVERYWHERE; each_quality_of_service_has_its_control_group],
 ];
 
 const MIB: u64 = 1 << 20;

@@ -5,17 +5,21 @@ use serde_json::{Value, json};
 use wisp_tests::kube::cluster::is_ready;
 use wisp_tests::kube::eventually;
 use wisp_tests::kube::scene::{Scene, has_ended};
-use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, EVERYWHERE, NODES};
+use wisp_tests::kube::suite::{Case, EVERYWHERE, NODES};
 use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
-    kube_cases![Pods, BOTH_SANDBOXES;
+    kube_cases![Pods, EVERYWHERE;
         a_pod_is_restarted_as_its_policy_says,
         the_log_of_the_run_before_is_kept,
+        a_container_that_keeps_failing_is_restarted_ever_later,
     ],
-    kube_cases![Pods, NODES; a_container_is_restarted_by_the_rules_for_its_exit_code],
-    kube_cases![Pods, EVERYWHERE; a_container_that_keeps_failing_is_restarted_ever_later],
-    kube_cases![Node, NODES; wisp_top_counts_restarts_as_kubelet_does],
+    kube_cases![Pods, NODES;
+        a_container_is_restarted_by_the_rules_for_its_exit_code,
+    ],
+    kube_cases![Node, NODES;
+        wisp_top_counts_restarts_as_kubelet_does,
+    ],
 ];
 
 /// The status of a pod's first container.

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use wisp_tests::kube::eventually;
 use wisp_tests::kube::pod::Pod;
 use wisp_tests::kube::scene::{Scene, ended_with};
-use wisp_tests::kube::suite::{BOTH_SANDBOXES, Case, NODES};
+use wisp_tests::kube::suite::{Case, EVERYWHERE, NODES};
 use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
     kube_cases![Pods, NODES; configuration_secrets_and_facts_of_the_pod_are_files],
-    kube_cases![Pods, BOTH_SANDBOXES;
+    kube_cases![Pods, EVERYWHERE;
         a_changed_config_map_is_seen,
         a_sub_path_is_all_that_is_seen,
         a_read_only_root_and_mount_are_not_written,
