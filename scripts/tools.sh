@@ -5,7 +5,7 @@ set -euo pipefail
 build=(musl-tools protobuf-compiler)
 test=("${build[@]}" pkg-config gcc libc6-dev libseccomp-dev iproute2 util-linux curl openssl nftables
   clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 nodejs npm skopeo buildah podman)
-kubernetes=("${test[@]}" mmdebstrap e2fsprogs patchelf openssh-client)
+kubernetes=("${test[@]}" mmdebstrap e2fsprogs patchelf openssh-client libc++-14-dev-wasm32 libc++abi-14-dev-wasm32 python3-pip)
 demo=("${build[@]}" curl util-linux iproute2)
 cross=("${build[@]}" gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static util-linux)
 
@@ -15,6 +15,7 @@ die() { echo "$*" >&2; exit 1; }
 missing() {
   case $1 in
     nodejs) command -v node >/dev/null && return 1 ;;
+    python3-pip) python3 -m pip --version >/dev/null 2>&1 && return 1 ;;
     npm | curl | gcc | openssl) command -v "$1" >/dev/null && return 1 ;;
   esac
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" != installed ]

@@ -6,9 +6,10 @@
 #   $WISP_BED/metrics-server/   metrics-server, from metrics-server/go.mod (ten seconds after the former)
 #   $WISP_BED/node/         a node with systemd and cgroup v2 under User Mode Linux (node.sh, three minutes)
 #   $WISP_BED/busybox/      Debian's static busybox, for the image that the tests run
+#   $WISP_BED/languages/   Zig and componentize-py, which the examples are built with, from PyPI
 #   $WISP_BED/wkg/          wkg, which pushes components; only where it is asked for (eight minutes of a processor)
 #
-#   kubernetes.sh [servers|metrics-server|node|busybox|wkg]…     all but wkg without an argument
+#   kubernetes.sh [servers|metrics-server|node|busybox|languages|wkg]…     all but wkg without an argument
 #
 # What is there and was made from the same is left alone.
 . "$(dirname "$0")/lib.sh"
@@ -35,6 +36,21 @@ busybox() {
   rm -r "$bed/busybox.new/debian"
 }
 
+# Zig is a program beside its library; componentize-py a module of Python, which is not where Python looks for it.
+languages_from=(ziglang==0.17.1 componentize-py==0.25.1)
+languages() {
+  local root=$bed/languages.new
+  say "installing ${languages_from[*]}"
+  python3 -m pip install --quiet --no-warn-script-location --root-user-action=ignore --target "$root/python" "${languages_from[@]}"
+  ln -s ../python/ziglang/zig "$root/bin/zig"
+  cat >"$root/bin/componentize-py" <<'END'
+#!/bin/sh
+python=$(dirname "$0")/../python
+PYTHONPATH=$python exec python3 "$python/bin/componentize-py" "$@"
+END
+  chmod +x "$root/bin/componentize-py"
+}
+
 wkg_version=0.16.1
 wkg() {
   say "building wkg $wkg_version (eight minutes of a processor)"
@@ -43,7 +59,7 @@ wkg() {
 }
 
 lock
-[ $# -gt 0 ] || set -- servers metrics-server node busybox
+[ $# -gt 0 ] || set -- servers metrics-server node busybox languages
 for part in "$@"; do
   case $part in
     servers)
@@ -57,8 +73,9 @@ for part in "$@"; do
       ;;
     node) "$here/node.sh" ;;
     busybox) cached busybox "of this Debian" busybox ;;
+    languages) cached languages "${languages_from[*]} $(python3 --version)" languages ;;
     wkg) cached wkg "$wkg_version" wkg ;;
-    *) die "kubernetes.sh [servers|metrics-server|node|busybox|wkg]…, not '$part'" ;;
+    *) die "kubernetes.sh [servers|metrics-server|node|busybox|languages|wkg]…, not '$part'" ;;
   esac
 done
 say "what the Kubernetes tests run is in $bed"

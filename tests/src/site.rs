@@ -115,6 +115,22 @@ pub fn wkg() -> Result<PathBuf> {
     existing(bed().join("wkg/bin/wkg"), "make testbed-wkg")
 }
 
+/// The folder of `zig` and `componentize-py`.
+///
+/// # Errors
+/// One sentence where they are missing.
+pub fn languages() -> Result<PathBuf> {
+    let bin = bed().join("languages/bin");
+    existing(bin.join("componentize-py"), "make testbed-kubernetes")?;
+    Ok(bin)
+}
+
+/// Where npm keeps what it has downloaded, from one run to the next.
+#[must_use]
+pub fn npm_cache() -> PathBuf {
+    bed().join("npm")
+}
+
 fn existing(path: PathBuf, target: &str) -> Result<PathBuf> {
     ensure!(path.is_file(), "{} is not there; run `{target}` first", path.display());
     Ok(path)

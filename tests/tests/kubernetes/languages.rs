@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 use wisp_tests::kube::cluster::is_ready;
 use wisp_tests::kube::scene::Scene;
 use wisp_tests::kube::suite::{Case, Place};
@@ -14,9 +16,26 @@ use crate::pages::{self, Shell};
 pub(crate) const CASES: &[&[Case]] =
     &[kube_cases![Node, &[Place::Host]; the_examples_run_as_their_pages_say]];
 
+/// Folders of `examples/`, and how their programs call their languages.
+pub(crate) const EXAMPLES: &[(&str, &str)] = &[
+    ("rust", "Rust"),
+    ("rust-http", "Rust"),
+    ("c", "C"),
+    ("cpp", "C++"),
+    ("zig", "Zig"),
+    ("go", "Go"),
+    ("assemblyscript", "AssemblyScript"),
+    ("python", "Python"),
+    ("javascript", "JavaScript"),
+    ("typescript", "TypeScript"),
+];
+
+/// How long a program with an engine in it may take until it is compiled.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 fn the_examples_run_as_their_pages_say(scene: &Scene<'_>) -> Outcome {
     let folder = site::run_folder()?.join("examples");
-    for example in ["rust", "c", "go", "rust-http"] {
+    for &(example, language) in EXAMPLES {
         let mut shell = Shell::new(scene, folder.join(example))?;
         copy(&site::checkout().join("examples").join(example), &shell.here)?;
         let page = pages::page(&shell.here.join("README.md"))?;
@@ -24,7 +43,7 @@ fn the_examples_run_as_their_pages_say(scene: &Scene<'_>) -> Outcome {
         for line in commands.lines() {
             shell.run(line).with_context(|| format!("{example}: {line}"))?;
         }
-        answers(scene, example)?;
+        answers(scene, example, language).with_context(|| example)?;
     }
     Ok(())
 }
@@ -44,18 +63,21 @@ fn copy(from: &Path, to: &Path) -> Outcome {
     Ok(())
 }
 
-fn answers(scene: &Scene<'_>, example: &str) -> Outcome {
-    let pod = format!("hello-{example}");
-    if example.ends_with("-http") {
-        let ready = scene.until(&pod, "ready", is_ready)?;
-        let namespace = ready["metadata"]["namespace"].as_str().context("a namespace")?;
-        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:8080/proxy/reader");
-        let answer = scene.kubectl.raw(&path)?;
-        ensure!(answer == "hello reader from Rust\n", "{answer}");
+fn answers(scene: &Scene<'_>, example: &str, language: &str) -> Outcome {
+    let pod = format!("pod/hello-{example}");
+    let greeting = format!("hello reader from {language}\n");
+    let until = |what: &str, reached: fn(&Value) -> bool| scene.kubectl.until(&pod, what, PATIENCE, reached);
+    let spec = scene.kubectl.get(&[&pod])?;
+    let said = if spec["spec"]["containers"][0]["readinessProbe"].is_object() {
+        until("ready", is_ready)?;
+        scene.kubectl.raw(&format!(
+            "/api/v1/namespaces/{}/pods/hello-{example}:8080/proxy/reader",
+            scene.kubectl.namespace
+        ))?
     } else {
-        scene.until(&pod, "ended", |pod| pod["status"]["phase"] == "Succeeded")?;
-        let said = scene.logs(&pod)?;
-        ensure!(said.starts_with("hello reader from "), "{said}");
-    }
+        until("ended", |pod| pod["status"]["phase"] == "Succeeded")?;
+        scene.kubectl.run(&["logs", &pod])?
+    };
+    ensure!(said == greeting, "{said}");
     Ok(())
 }

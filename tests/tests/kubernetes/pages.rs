@@ -11,6 +11,8 @@ use wisp_tests::kube::scene::{Scene, has_ended};
 use wisp_tests::kube::suite::{Case, HOST, UML};
 use wisp_tests::{Outcome, kube_cases, process, site};
 
+use crate::languages::EXAMPLES;
+
 pub(crate) const CASES: &[&[Case]] = &[
     kube_cases![Alone, UML; the_quick_start_leads_to_a_pod],
     kube_cases![Node, HOST; every_command_for_a_cluster_is_run_or_named],
@@ -33,11 +35,12 @@ const NOT_RUN: &[(&str, &str)] = &[
         "kind create cluster --config kind-config.yaml",
         "the image of kind's nodes comes from a registry; node/kinds_patch_gives_its_containerd_the_handler has kind's own code read the file",
     ),
-    (
-        "kubectl port-forward pod/hello-rust-http 8080",
-        "it does not end; a_port_is_forwarded runs one like it",
-    ),
+    ("kubectl port-forward pod/hello-rust-http 8080", PORT_FORWARD),
+    ("kubectl port-forward pod/hello-javascript 8080", PORT_FORWARD),
+    ("kubectl port-forward pod/hello-typescript 8080", PORT_FORWARD),
 ];
+
+const PORT_FORWARD: &str = "it does not end; a_port_is_forwarded runs one like it";
 
 /// What is run as it is written by a case of another file.
 const RUN_ELSEWHERE: &[(&str, &str)] = &[(
@@ -76,7 +79,7 @@ impl<'a> Shell<'a> {
         if let Some(pod) = line.strip_prefix("kubectl logs ").and_then(|rest| rest.split(' ').next()) {
             self.scene.until(pod, "ended", has_ended)?;
         }
-        let said = process::run(&mut self.command(&line)?, 8 * LIMIT)?.success()?;
+        let said = process::run(&mut self.command(&line)?, 16 * LIMIT)?.success()?;
         self.here = fs::read_to_string(self.home.join("pwd"))?.trim().into();
         Ok(said)
     }
@@ -96,7 +99,9 @@ impl<'a> Shell<'a> {
         let wisp = site::binary("wisp")?;
         let bin = wisp.parent().context("a folder of programs")?.display();
         let path = std::env::var("PATH").unwrap_or_default();
-        sh.env("PATH", format!("{bin}:{path}")).env_remove("CARGO_TARGET_DIR");
+        sh.env("npm_config_cache", site::npm_cache());
+        sh.env("PATH", format!("{bin}:{}:{path}", site::languages()?.display()))
+            .env_remove("CARGO_TARGET_DIR");
         sh.env("XDG_DATA_HOME", &self.home).env("KUBECACHEDIR", &self.home);
         Ok(sh)
     }
@@ -163,7 +168,8 @@ fn every_command_for_a_cluster_is_run_or_named(_: &Scene<'_>) -> Outcome {
 /// The files that a person takes commands for a cluster from.
 fn pages(root: &Path) -> Result<Vec<PathBuf>> {
     let mut pages = vec![root.join("README.md"), root.join("kind-config.yaml")];
-    for folder in ["docs", "examples", "examples/rust", "examples/rust-http", "examples/c", "examples/go"] {
+    let examples = EXAMPLES.iter().map(|(example, _)| format!("examples/{example}"));
+    for folder in ["docs", "examples"].map(str::to_owned).into_iter().chain(examples) {
         let entries = fs::read_dir(root.join(folder))?.collect::<Result<Vec<_>, _>>()?;
         let paths = entries.iter().map(fs::DirEntry::path);
         pages.extend(paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
