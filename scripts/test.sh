@@ -44,7 +44,7 @@ by_place() {
 # own tests run is the one that is shipped.
 unit() {
   local package status=0
-  for package in wisp-{contract,reader,config,cgroup,entrypoint,cache,engine,compiler,guest,images,registry,artifact,runtime,bench} wisp containerd-shim-wisp-v1; do
+  for package in wisp-{contract,reader,config,cgroup,entrypoint,cache,engine,memory,compiler,guest,images,registry,artifact,runtime,bench} wisp containerd-shim-wisp-v1; do
     cargo test --release --locked --target "$triple" -p "$package" --all-targets -- ${ONLY:+"$ONLY"} || status=1
   done
   return $status
