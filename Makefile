@@ -26,7 +26,7 @@ ONLY ?=
   bench bench-check bench-programs bench-kubernetes $(addprefix bench-,$(SUBJECTS))
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo '  make bench-SUBJECT       one subject of the bench ($(SUBJECTS))'
 	@echo '  make test-LAYER          one layer of the tests (unit, runtime, containerd, cri, node, kubernetes); ONLY=text runs those whose name has it'
 
