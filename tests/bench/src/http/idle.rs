@@ -19,11 +19,11 @@ const IDLE: Duration = Duration::from_secs(60);
 /// # Errors
 /// What did not start or answer.
 pub(super) fn measure(node: &Node) -> Result<Figure> {
-    let nodes = KINDS.iter().map(|&(_, handler, _)| node.under(handler)).collect::<Result<Vec<_>>>()?;
+    let nodes = KINDS.iter().map(|kind| node.under(kind.handler)).collect::<Result<Vec<_>>>()?;
     let services = KINDS
         .iter()
         .zip(&nodes)
-        .map(|((_, _, args), node)| Service::start(node, args, "", None))
+        .map(|(kind, node)| Service::start(kind.pod(node), kind.args, "", None))
         .collect::<Result<Vec<_>>>()?;
     thread::sleep(SETTLE);
     let slept = || services.iter().map(|service| processes::sleeps(&service.processes)).collect();
@@ -32,7 +32,7 @@ pub(super) fn measure(node: &Node) -> Result<Figure> {
     let after: Result<Vec<u64>> = slept();
     let woken =
         after?.into_iter().zip(before).map(|(after, before)| vec![after.saturating_sub(before) as f64]);
-    let series = KINDS.iter().map(|&(name, ..)| name.to_owned()).zip(woken).collect();
+    let series = KINDS.iter().map(|kind| kind.name.to_owned()).zip(woken).collect();
     Ok(Figure::new(
         "wake-ups of an idle pod in a minute",
         "",

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use wisp_tests::cri::config::{RUNC, SHIM};
 use wisp_tests::cri::node::Node;
-use wisp_tests::cri::pod::Pod;
+use wisp_tests::cri::pod::{Pod, PodSpec};
 use wisp_tests::image::Image;
 use wisp_tests::site;
 
@@ -25,9 +25,18 @@ use crate::{bed, processes};
 /// The names of what the others are compared with.
 const NATIVE: &str = "native";
 const WASMTIME: &str = "wasmtime serve";
-/// The servers: a handler, and the arguments of the one container.
-const KINDS: &[(&str, &str, &[&str])] =
-    &[(NATIVE, RUNC, &["/native-http"]), ("wisp", SHIM, &["/http-0.2.wasm"]), (WASMTIME, RUNC, SERVE)];
+/// The servers.
+const KINDS: &[Kind] = &[
+    Kind { name: NATIVE, handler: RUNC, args: &["/native-http"], annotations: &[] },
+    Kind { name: "wisp", handler: SHIM, args: &["/http-0.2.wasm"], annotations: &[] },
+    Kind {
+        name: "wisp, an instance for 1000 requests",
+        handler: SHIM,
+        args: &["/http-0.2.wasm"],
+        annotations: &[("wisp.dev/requests-per-instance", "1000")],
+    },
+    Kind { name: WASMTIME, handler: RUNC, args: SERVE, annotations: &[] },
+];
 /// The service needs more than the world of a proxy. What a pool keeps resident spares a system call for each memory and table.
 const SERVE: &[&str] = &[
     "/wasmtime",
@@ -71,6 +80,24 @@ fn image() -> Result<Image> {
         .file_of("/wasmtime", site::wasmtime()?))
 }
 
+/// A server.
+struct Kind {
+    name: &'static str,
+    handler: &'static str,
+    /// Of the one container.
+    args: &'static [&'static str],
+    /// Of the pod.
+    annotations: &'static [(&'static str, &'static str)],
+}
+
+impl Kind {
+    /// A pod of this kind that is to be run.
+    fn pod<'n>(&self, node: &'n Node) -> PodSpec<'n> {
+        let annotations = self.annotations.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        node.pod().with(|config| config.annotations.extend(annotations))
+    }
+}
+
 /// A service that runs.
 struct Service<'n> {
     pod: Pod<'n>,
@@ -78,10 +105,10 @@ struct Service<'n> {
 }
 
 impl<'n> Service<'n> {
-    /// Starts one with these arguments, on these processors, with this quota of them, and waits for its first answer.
-    fn start(node: &'n Node, args: &[&str], processors: &str, quota: Option<i64>) -> Result<Self> {
+    /// Starts one in this pod, with these arguments, on these processors, with this quota of them, and waits for its first answer.
+    fn start(pod: PodSpec<'n>, args: &[&str], processors: &str, quota: Option<i64>) -> Result<Self> {
         const PERIOD: i64 = 100_000;
-        let pod = node.pod().run()?;
+        let pod = pod.run()?;
         let container = pod.container(args).image(IMAGE).resources(|resources| {
             resources.cpuset_cpus = processors.to_owned();
             if let Some(quota) = quota {
@@ -105,24 +132,24 @@ impl<'n> Service<'n> {
 
 /// The cost of a request, how many are answered, and how long one takes at half of that rate.
 fn requests(node: &Node) -> Result<Vec<Figure>> {
-    let nodes = KINDS.iter().map(|&(_, handler, _)| node.under(handler)).collect::<Result<Vec<_>>>()?;
+    let nodes = KINDS.iter().map(|kind| node.under(kind.handler)).collect::<Result<Vec<_>>>()?;
     let services = KINDS
         .iter()
         .zip(&nodes)
-        .map(|((name, _, args), node)| Service::start(node, args, "0", None).context(*name))
+        .map(|(kind, node)| Service::start(kind.pod(node), kind.args, "0", None).context(kind.name))
         .collect::<Result<Vec<_>>>()?;
     let hello = |rate| Load { path: "/hello".into(), connections: CONNECTIONS, time: TIME, rate };
     let [cost, rates, middle, slowest] =
         interleaved((rounds::count() / FEWER).max(1), KINDS.len(), |kind| {
             let service = &services[kind];
-            let most = service.under(hello(None)).context(KINDS[kind].0)?;
-            let half = service.under(hello(Some(most.per_second / 2.0))).context(KINDS[kind].0)?;
+            let most = service.under(hello(None)).context(KINDS[kind].name)?;
+            let half = service.under(hello(Some(most.per_second / 2.0))).context(KINDS[kind].name)?;
             let mut latencies = half.latencies;
             latencies.sort_by(f64::total_cmp);
             let at = |part| quantile(&latencies, part).context("no latency");
             Ok([most.processor, most.per_second, at(0.5)?, at(0.99)?])
         })?;
-    let names: Vec<_> = KINDS.iter().map(|&(name, ..)| name).collect();
+    let names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
     let figure = |name, unit, note, values| {
         rounds::figure(name, unit, note, &names, values).against(&[NATIVE, WASMTIME], Pairs::Rounds)
     };
@@ -131,7 +158,7 @@ fn requests(node: &Node) -> Result<Vec<Figure>> {
             "processor time of a request, hello over HTTP",
             "µs",
             "Of all processes of the pod, user and system, on one processor, under as many requests as are answered over 50 connections that \
-             are kept alive. Each request has a fresh instance; native has none.",
+             are kept alive. Each request has a fresh instance, unless the series says otherwise; native has none.",
             cost,
         ),
         figure(

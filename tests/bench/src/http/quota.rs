@@ -28,7 +28,7 @@ pub(super) fn measure(node: &Node) -> Result<Figure> {
     let node = node.under(SHIM)?;
     let services = KINDS
         .iter()
-        .map(|&(_, quota)| Service::start(&node, &["/http-0.2.wasm"], "", Some(quota)))
+        .map(|&(_, quota)| Service::start(node.pod(), &["/http-0.2.wasm"], "", Some(quota)))
         .collect::<Result<Vec<_>>>()?;
     let path = format!("/compute?{}", steps(&services[0])?);
     let [rates] = interleaved((rounds::count() / FEWER).max(1), KINDS.len(), |kind| {
