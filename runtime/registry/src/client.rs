@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use rustls::AlertDescription;
 use ureq::http::header::{CONTENT_LENGTH, HeaderMap, LOCATION, USER_AGENT};
@@ -11,18 +12,39 @@ use ureq::{Agent, Body, SendBody, Timeout};
 use url::{Host, Url};
 
 use crate::hosts::Identity;
-use crate::{Error, Patience, tls};
+use crate::tls::{self, Named};
+use crate::{Error, Patience};
 
 /// How many redirects of one request are followed.
 const MOST_REDIRECTS: usize = 10;
 
-/// A registry's own agent, and one for the hosts that it sends on to, which its `skip_verify` does not hold for.
+/// An agent for a registry without TLS, one for a registry with it, and one for the hosts that it sends on to, which its `skip_verify`
+/// does not hold for.
 #[derive(Debug)]
 pub(crate) struct Client {
     home: Url,
-    own: Agent,
-    others: Agent,
+    plain: Agent,
+    own: Secure,
+    others: Secure,
     patience: Patience,
+}
+
+/// An agent with TLS, made when it is first needed: to read the authorities of the system takes longer than a short exchange.
+#[derive(Debug)]
+struct Secure {
+    named: Named,
+    skip_verify: bool,
+    agent: OnceLock<Agent>,
+}
+
+impl Secure {
+    fn new(named: Named, skip_verify: bool) -> Self {
+        Self { named, skip_verify, agent: OnceLock::new() }
+    }
+
+    fn agent(&self, patience: &Patience) -> &Agent {
+        self.agent.get_or_init(|| agent(Some(self.named.clone().config(self.skip_verify)), patience))
+    }
 }
 
 /// What goes out in a request's body; reopened for another attempt.
@@ -58,13 +80,9 @@ impl Client {
         identity: Option<&Identity>,
         patience: Patience,
     ) -> Result<Self, Error> {
-        let others = agent(tls::config(authorities, others_skip, None)?, &patience);
-        let own = if own_skips == others_skip && identity.is_none() {
-            others.clone()
-        } else {
-            agent(tls::config(authorities, own_skips, identity)?, &patience)
-        };
-        Ok(Self { home: home.clone(), own, others, patience })
+        let others = Secure::new(Named::read(authorities, None)?, others_skip);
+        let own = Secure::new(Named::read(authorities, identity)?, own_skips);
+        Ok(Self { home: home.clone(), plain: agent(None, &patience), own, others, patience })
     }
 
     /// The answer to a request, after all redirects.
@@ -94,20 +112,27 @@ impl Client {
                 headers.insert(CONTENT_LENGTH, source.size.into());
             }
         }
-        let agent = if url.origin() == self.home.origin() { &self.own } else { &self.others };
         let body = match request.body {
             Some(source) => SendBody::from_owned_reader(Exact { inner: (source.open)()?, left: source.size }),
             None => SendBody::none(),
         };
         let wire = wire.body(body).map_err(|error| failed(error.into()))?;
-        let mut config = agent.configure_request(wire);
+        let mut config = self.agent(url).configure_request(wire);
         if is_loopback(url) {
             config = config.proxy(None);
         }
         if request.body.is_some() {
             config = config.timeout_per_read(self.patience.commit);
         }
-        agent.run(config.build()).map_err(failed)
+        self.agent(url).run(config.build()).map_err(failed)
+    }
+
+    fn agent(&self, url: &Url) -> &Agent {
+        match url.scheme() {
+            "http" => &self.plain,
+            _ if url.origin() == self.home.origin() => self.own.agent(&self.patience),
+            _ => self.others.agent(&self.patience),
+        }
     }
 }
 
@@ -140,9 +165,9 @@ impl From<Unreadable> for io::Error {
     }
 }
 
-fn agent(tls: TlsConfig, patience: &Patience) -> Agent {
+fn agent(tls: Option<TlsConfig>, patience: &Patience) -> Agent {
     Agent::config_builder()
-        .tls_config(tls)
+        .tls_config(tls.unwrap_or_default())
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)

@@ -10,22 +10,35 @@ use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConf
 use crate::Error;
 use crate::hosts::Identity;
 
-/// TLS that trusts further authorities, from PEM files, or anybody; and that shows who asks for it a certificate.
-///
-/// # Errors
-/// Where a file cannot be read or holds no certificate, or none of its key.
-pub(crate) fn config(
-    authorities: &[PathBuf],
-    skip_verify: bool,
-    identity: Option<&Identity>,
-) -> Result<TlsConfig, Error> {
-    let mut roots = usual().clone();
-    for path in authorities {
-        roots.extend(certificates(path)?);
+/// Who is trusted further, and what is shown to whom asks for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    authorities: Vec<Certificate<'static>>,
+    client: Option<ClientCert>,
+}
+
+impl Named {
+    /// Reads authorities from PEM files, and a certificate with its key.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or holds no certificate, or none of its key.
+    pub(crate) fn read(authorities: &[PathBuf], identity: Option<&Identity>) -> Result<Self, Error> {
+        let mut named = Self { authorities: Vec::new(), client: identity.map(shown).transpose()? };
+        for path in authorities {
+            named.authorities.extend(certificates(path)?);
+        }
+        Ok(named)
     }
-    let roots = RootCerts::Specific(Arc::new(roots));
-    let client = identity.map(shown).transpose()?;
-    Ok(TlsConfig::builder().root_certs(roots).disable_verification(skip_verify).client_cert(client).build())
+
+    /// TLS that trusts these beside the usual ones, which may take a while to read, or anybody.
+    pub(crate) fn config(self, skip_verify: bool) -> TlsConfig {
+        let roots = usual().iter().cloned().chain(self.authorities).collect();
+        TlsConfig::builder()
+            .root_certs(RootCerts::Specific(Arc::new(roots)))
+            .disable_verification(skip_verify)
+            .client_cert(self.client)
+            .build()
+    }
 }
 
 /// What is to be done about a certificate that is not accepted.
@@ -101,12 +114,12 @@ mod tests {
             ("-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n", "not PEM"),
         ] {
             fs::write(&path, text).unwrap();
-            let error = config(std::slice::from_ref(&path), false, None).unwrap_err().to_string();
+            let error = Named::read(std::slice::from_ref(&path), None).unwrap_err().to_string();
             assert!(error.contains(reason) && error.contains("ca.pem"), "{error}");
         }
-        assert!(config(&[folder.path().join("none.pem")], false, None).is_err());
-        assert!(config(&[], false, None).is_ok());
+        assert!(Named::read(&[folder.path().join("none.pem")], None).is_err());
+        assert!(Named::read(&[], None).is_ok());
         let identity = Identity { certificate: path.clone(), key: path };
-        assert!(config(&[], false, Some(&identity)).is_err());
+        assert!(Named::read(&[], Some(&identity)).is_err());
     }
 }
