@@ -39,8 +39,9 @@ const NOBODY: u32 = 65534;
 const FIRST_TO_GO: &str = "1000";
 /// How often a compile looks whether it is still wanted.
 const WANTED_INTERVAL: Duration = Duration::from_secs(1);
-/// A compile gets a quarter of the processor that a container without a request competes for.
-const CPU_SHARES: u64 = 256;
+/// All compiles together compete as one service of the system does by default: a container waits for them, and kubelet waits no longer
+/// than two minutes.
+const CPU_SHARES: u64 = 1024;
 
 /// Why a program was not compiled.
 #[derive(Debug, thiserror::Error)]
