@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
@@ -27,8 +29,13 @@ const SHAPE: Shape = Shape {
     local_pull: false,
 };
 
+/// kubelet's name among the cluster's servers.
+const KUBELET: &str = "kubelet";
+/// When kubelet is started again that has ended: systemd's `RestartSec`.
+const RESTART: Duration = Duration::from_secs(1);
+
 /// The node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Host {
     cluster: Arc<Cluster>,
     folder: PathBuf,
@@ -50,6 +57,7 @@ impl Host {
         let host = Self { cluster, folder };
         host.start(Service::Containerd)?;
         host.start(Service::Kubelet)?;
+        host.watch_kubelet();
         host.cluster.until_node_ready(SHAPE.name)?;
         Ok(host)
     }
@@ -73,12 +81,29 @@ impl Host {
         })
     }
 
-    fn start_kubelet(&self) -> Result<()> {
+    fn kubelet(&self) -> Command {
         let mut kubelet = self.command("kubelet");
         kubelet.arg("--config").arg(self.folder.join("kubelet.yaml"));
         kubelet.arg("--kubeconfig").arg(self.folder.join("kubeconfig"));
         kubelet.args(["--node-ip", &SHAPE.addresses.join(","), "--hostname-override", SHAPE.name, "-v=2"]);
-        self.cluster.servers.start("kubelet", kubelet)
+        kubelet
+    }
+
+    fn start_kubelet(&self) -> Result<()> {
+        self.cluster.servers.start(KUBELET, self.kubelet())
+    }
+
+    /// Sees to it that kubelet runs, as systemd does on a node: 1.37 panics where it asks for the figures of a pod whose last network
+    /// interface is just gone, with the gate that the tests need on.
+    fn watch_kubelet(&self) {
+        let host = self.clone();
+        thread::spawn(move || {
+            loop {
+                thread::sleep(RESTART);
+                // What does not start is told of by whoever waits for it.
+                let _ = host.cluster.servers.revive(KUBELET, || host.kubelet());
+            }
+        });
     }
 }
 

@@ -53,8 +53,19 @@ impl Servers {
     /// # Errors
     /// Where it does not run or does not end.
     pub fn stop(&self, name: &str, signal: Signal) -> Result<()> {
-        kill(Pid::from_raw(self.pid(name)?.cast_signed()), signal)?;
-        self.until_ended(name, TO_END).with_context(|| format!("on {signal}"))
+        // From now on it is not one that has ended by itself.
+        let child = self.taken(name)?;
+        kill(Pid::from_raw(child.id().cast_signed()), signal)?;
+        ended(name, child, TO_END).with_context(|| format!("on {signal}"))
+    }
+
+    /// Starts one again that has ended though nobody stopped it, as systemd does.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn revive(&self, name: &str, command: impl FnOnce() -> Command) -> Result<()> {
+        let has_ended = matches!(lock(&self.running).get_mut(name).map(Child::try_wait), Some(Ok(Some(_))));
+        if has_ended { self.start(name, command()) } else { Ok(()) }
     }
 
     /// Waits for the end of one that was told to end, no longer than `limit`.
@@ -62,13 +73,11 @@ impl Servers {
     /// # Errors
     /// Where it does not run or does not end; then it is killed.
     pub fn until_ended(&self, name: &str, limit: Duration) -> Result<()> {
-        let mut child = lock(&self.running).remove(name).with_context(|| format!("{name} is not running"))?;
-        if process::wait(&mut child, limit)?.is_none() {
-            child.kill()?;
-            child.wait()?;
-            bail!("{name} did not end");
-        }
-        Ok(())
+        ended(name, self.taken(name)?, limit)
+    }
+
+    fn taken(&self, name: &str) -> Result<Child> {
+        lock(&self.running).remove(name).with_context(|| format!("{name} is not running"))
     }
 
     /// Requires that one runs.
@@ -118,4 +127,13 @@ impl Servers {
             let _ = self.stop(&name, Signal::SIGKILL);
         }
     }
+}
+
+fn ended(name: &str, mut child: Child, limit: Duration) -> Result<()> {
+    if process::wait(&mut child, limit)?.is_none() {
+        child.kill()?;
+        child.wait()?;
+        bail!("{name} did not end");
+    }
+    Ok(())
 }
