@@ -2,7 +2,7 @@
 //! `/var/lib/cni` are the test's own. What is made inside disappears with its last process.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +12,9 @@ use std::{fs, io, thread};
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::bed::LIMIT;
+use crate::process;
 
 /// What `/var/cache/wisp` is in a space.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +95,12 @@ impl Space {
         })
     }
 
+    /// The path of its network for `ip link set … netns`, as long as this process runs.
+    #[must_use]
+    pub fn network(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.net.as_raw_fd())
+    }
+
     /// A command that will run inside.
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
@@ -105,6 +114,15 @@ impl Space {
         // SAFETY: setns is a bare system call, and so is async-signal-safe.
         unsafe { command.pre_exec(enter) };
         command
+    }
+
+    /// Runs `ip` inside.
+    ///
+    /// # Errors
+    /// What it said.
+    pub fn ip(&self, args: &[&str]) -> Result<()> {
+        let ran = process::run(self.command("ip").args(args), LIMIT)?.success();
+        ran.map(drop).with_context(|| format!("ip {}", args.join(" ")))
     }
 
     /// Runs `job` inside, on a thread of its own.

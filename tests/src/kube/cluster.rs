@@ -1,12 +1,11 @@
-//! A control plane in a space of its own: the tests' network, `/run`, `/var/lib/kubelet` and what else a node writes.
+//! A control plane in a space of its own, which is the first node's too.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use nix::mount::{MsFlags, mount};
+use anyhow::Result;
 use serde_json::Value;
 
 use crate::bed::LIMIT;
@@ -14,7 +13,7 @@ use crate::kube::config::{self, SERVICES, TOKEN, kubeconfig};
 use crate::kube::eventually;
 use crate::kube::kubectl::Kubectl;
 use crate::kube::server::Servers;
-use crate::kube::{PATIENCE, private, registry};
+use crate::kube::{PATIENCE, ground, private, registry};
 use crate::space::{Cache, Space};
 use crate::{leaks, process, site};
 
@@ -35,7 +34,7 @@ pub struct Cluster {
     /// The folder of everything that it writes.
     pub folder: PathBuf,
     /// Its processes.
-    pub servers: Servers,
+    pub servers: Arc<Servers>,
 }
 
 impl Cluster {
@@ -47,58 +46,12 @@ impl Cluster {
         let name = format!("{}-kube", site::run_name());
         let folder = site::run_folder()?.join("kube");
         let space = Space::new(Cache::Folder(folder.join("cache")), None)?;
-        let servers = Servers::new(&name, folder.join("logs"))?;
+        let servers = Arc::new(Servers::new(&name, folder.join("logs"))?);
         let cluster = Arc::new(Self { name, space, folder, servers });
-        cluster.make_private()?;
+        ground::claim(&cluster.space, &cluster.folder)?;
         cluster.make_network()?;
         cluster.start_servers()?;
         Ok(cluster)
-    }
-
-    /// What a node writes outside its space's folders becomes the cluster's own.
-    fn make_private(&self) -> Result<()> {
-        // Mount points; they stay, empty, on a machine that has none.
-        let folders = ["/var/lib/kubelet", "/var/lib/containerd", "/var/log"];
-        let sources: Vec<_> =
-            folders.iter().map(|path| self.folder.join(path.trim_start_matches('/'))).collect();
-        for folder in folders.iter().map(Path::new).chain(sources.iter().map(PathBuf::as_path)) {
-            fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-        }
-        let settings = self.kernel_settings()?;
-        self.space.inside(move || {
-            let folders = folders.map(PathBuf::from);
-            for (path, source) in
-                folders.iter().zip(&sources).chain(settings.iter().map(|(to, from)| (to, from)))
-            {
-                mount(Some(source), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-                    .with_context(|| format!("mounting over {}", path.display()))?;
-            }
-            Ok(())
-        })
-    }
-
-    /// What kubelet writes for the whole machine: it finds files here in their place, with what it wants in them.
-    fn kernel_settings(&self) -> Result<Vec<(PathBuf, PathBuf)>> {
-        let wanted = [
-            ("vm/overcommit_memory", "1"),
-            ("vm/panic_on_oom", "0"),
-            ("kernel/panic", "10"),
-            ("kernel/panic_on_oops", "1"),
-            ("kernel/keys/root_maxkeys", "1000000"),
-            ("kernel/keys/root_maxbytes", "25000000"),
-        ];
-        let folder = self.folder.join("settings");
-        fs::create_dir_all(&folder)?;
-        let present =
-            wanted.into_iter().map(|(name, value)| (Path::new("/proc/sys").join(name), name, value));
-        present
-            .filter(|(path, ..)| path.exists())
-            .map(|(path, name, value)| {
-                let file = folder.join(name.replace('/', "."));
-                fs::write(&file, format!("{value}\n"))?;
-                Ok((path, file))
-            })
-            .collect()
     }
 
     fn make_network(&self) -> Result<()> {
@@ -113,21 +66,12 @@ impl Cluster {
             &["link", "set", "nowhere", "up"],
             &["route", "add", "default", "dev", "nowhere"],
         ] {
-            self.ip(args)?;
+            self.space.ip(args)?;
         }
         self.space.inside(|| {
             fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
             Ok(fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1")?)
         })
-    }
-
-    /// Runs `ip` in its network.
-    ///
-    /// # Errors
-    /// What it said.
-    pub(crate) fn ip(&self, args: &[&str]) -> Result<()> {
-        let ran = process::run(self.space.command("ip").args(args), LIMIT)?.success();
-        ran.map(drop).with_context(|| format!("ip {}", args.join(" ")))
     }
 
     fn start_servers(&self) -> Result<()> {
@@ -264,7 +208,8 @@ impl Cluster {
     /// Ends everything, on the nodes too.
     pub fn end(&self) {
         self.servers.end();
-        leaks::sweep(&self.name, &self.folder);
+        // A node that one case has for itself has a name of its own.
+        leaks::sweep(&format!("{}-", site::run_name()), &self.folder);
     }
 }
 

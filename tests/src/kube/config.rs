@@ -10,8 +10,12 @@ pub const PAUSE: &str = "registry.test/pause:1";
 pub(crate) const TOKEN: &str = "token-of-the-tests";
 /// Where a cluster's Services are, in both families.
 pub(crate) const SERVICES: &str = "10.96.0.0/16,fd96::/112";
-/// Where the pods of both nodes are, in both families.
-const PODS: &str = "10.88.0.0/21,fd88::/61";
+/// Where the pods of all nodes are, in both families.
+const PODS: &str = "10.88.0.0/20,fd88::/61";
+/// The containerd that nodes have; `1.7` is the other that is configured here.
+pub(crate) const NEWEST: &str = "2.4";
+/// The taint of a node that one case has for itself; the pods of other cases do not come there.
+pub(crate) const TAINT: &str = "tests/of-one-case";
 /// Where containerd listens, on every node.
 pub(crate) const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
@@ -20,6 +24,8 @@ pub(crate) const CONTAINERD: &str = "/run/containerd/containerd.sock";
 pub(crate) struct Shape {
     /// The name of the node.
     pub(crate) name: &'static str,
+    /// The version of its containerd.
+    pub(crate) containerd: &'static str,
     /// Its addresses.
     pub(crate) addresses: &'static [&'static str],
     /// The networks of its pods, one in each family.
@@ -30,6 +36,10 @@ pub(crate) struct Shape {
     pub(crate) lowers_scores: bool,
     /// Whether its containerd pulls by itself and unpacks images for any platform, or by its transfer service.
     pub(crate) local_pull: bool,
+    /// Whether kubelet has the figures of pods from CRI.
+    pub(crate) figures: bool,
+    /// Whether it has the [`TAINT`].
+    pub(crate) of_one_case: bool,
 }
 
 /// kubeconfig: JSON is YAML.
@@ -44,9 +54,14 @@ pub(crate) fn kubeconfig() -> Value {
     })
 }
 
-/// containerd's, with the handlers `runc`, `wisp` and `wisp-podsandbox`. `programs` has its plugins for networks in `cni/`,
+/// containerd's, with the handlers `runc`, `wisp` and, from 2.x on, `wisp-podsandbox`. `programs` has its plugins for networks in `cni/`,
 /// `folder` what [`network`] and [`hosts`] say, in `net.d/` and `certs.d/registry.test/hosts.toml`.
 pub(crate) fn containerd(shape: Shape, programs: &str, folder: &str) -> String {
+    let write = if shape.containerd == NEWEST { version_3 } else { version_2 };
+    write(shape, programs, folder)
+}
+
+fn version_3(shape: Shape, programs: &str, folder: &str) -> String {
     let (images, runtime) =
         ("plugins.'io.containerd.cri.v1.images'", "plugins.'io.containerd.cri.v1.runtime'");
     let (restrict, local_pull) = (!shape.lowers_scores, shape.local_pull);
@@ -66,6 +81,26 @@ pub(crate) fn containerd(shape: Shape, programs: &str, folder: &str) -> String {
          [{runtime}]\nrestrict_oom_score_adj = {restrict}\ndisable_apparmor = true\n\
          [{runtime}.cni]\nbin_dirs = ['{programs}/cni']\nconf_dir = '{folder}/net.d'\n\
          [{runtime}.containerd]\ndefault_runtime_name = 'runc'\n{handlers}"
+    )
+}
+
+/// That of 1.7, which knows no sandbox but a pause container.
+fn version_2(shape: Shape, programs: &str, folder: &str) -> String {
+    let cri = "plugins.'io.containerd.grpc.v1.cri'";
+    let handlers: String =
+        [("runc", "io.containerd.runc.v2"), ("wisp", "io.containerd.wisp.v1")]
+            .map(|(name, kind)| {
+                format!("[{cri}.containerd.runtimes.{name}]\nruntime_type = '{kind}'\npod_annotations = ['wisp.dev/*']\n")
+            })
+            .concat();
+    format!(
+        "version = 2\n\
+         [{cri}]\nsandbox_image = '{PAUSE}'\nrestrict_oom_score_adj = {}\ndisable_apparmor = true\n\
+         [{cri}.registry]\nconfig_path = '{folder}/certs.d'\n\
+         [{cri}.cni]\nbin_dir = '{programs}/cni'\nconf_dir = '{folder}/net.d'\n\
+         [{cri}.containerd]\ndefault_runtime_name = 'runc'\n{handlers}\
+         [{cri}.containerd.runtimes.runc.options]\nSystemdCgroup = {}\n",
+        !shape.lowers_scores, shape.systemd,
     )
 }
 
@@ -112,7 +147,7 @@ pub(crate) fn kubelet(shape: Shape, cgroup_root: Option<&str>) -> Value {
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "maxPods": 400,
         // A pod without a pause container has its network figures from CRI only.
-        "featureGates": {"PodAndContainerStatsFromCRI": true},
+        "featureGates": {"PodAndContainerStatsFromCRI": shape.figures},
         // What a person would wait a minute or more for.
         "syncFrequency": "5s",
         "containerLogMaxSize": "1Mi",
@@ -123,6 +158,9 @@ pub(crate) fn kubelet(shape: Shape, cgroup_root: Option<&str>) -> Value {
         "kubeAPIQPS": 200,
         "kubeAPIBurst": 400,
     });
+    if shape.of_one_case {
+        config["registerWithTaints"] = json!([{"key": TAINT, "effect": "NoSchedule"}]);
+    }
     if !shape.lowers_scores {
         config["oomScoreAdj"] = json!(0);
     }

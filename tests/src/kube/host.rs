@@ -1,4 +1,4 @@
-//! The node on this machine: its kernel and its version of control groups, in the cluster's space.
+//! A node on this machine: its kernel and its version of control groups, in the cluster's space or in one of its own.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,20 +13,25 @@ use nix::sys::signal::Signal;
 
 use crate::kube::PATIENCE;
 use crate::kube::cluster::{ADDRESS, ADDRESS6, Cluster};
-use crate::kube::config::{CONTAINERD, Shape};
+use crate::kube::config::{CONTAINERD, NEWEST, Shape};
 use crate::kube::eventually;
 use crate::kube::node::{self, Node, Service};
-use crate::leaks;
+use crate::kube::server::Servers;
+use crate::leaks::{self, Process};
 use crate::process::{self, Finished};
+use crate::space::Space;
 
-/// What is particular to it. What a test's root may lack on this machine: it may not lower scores for the OOM killer.
+/// What is particular to the first. What a test's root may lack on this machine: it may not lower scores for the OOM killer.
 const SHAPE: Shape = Shape {
     name: "host",
+    containerd: NEWEST,
     addresses: &[ADDRESS, ADDRESS6],
     pods: &["10.88.0.0/22", "fd88::/64"],
     systemd: false,
     lowers_scores: false,
     local_pull: false,
+    figures: true,
+    of_one_case: false,
 };
 
 /// kubelet's name among the cluster's servers.
@@ -34,37 +39,73 @@ const KUBELET: &str = "kubelet";
 /// When kubelet is started again that has ended: systemd's `RestartSec`.
 const RESTART: Duration = Duration::from_secs(1);
 
-/// The node.
+/// A node on this machine.
 #[derive(Debug, Clone)]
 pub struct Host {
-    cluster: Arc<Cluster>,
-    folder: PathBuf,
+    /// What is particular to it.
+    pub(super) shape: Shape,
+    /// What its processes and control groups are marked with.
+    pub(super) name: String,
+    /// The namespaces that it runs in.
+    pub(super) space: Space,
+    /// Where its servers are.
+    pub(super) servers: Arc<Servers>,
+    /// The folder of its programs and configuration.
+    pub(super) folder: PathBuf,
+    /// Its cluster.
+    pub(super) cluster: Arc<Cluster>,
 }
 
 impl Host {
-    /// Starts it and waits until it is ready.
+    /// Starts the one that is in the cluster's own space, and waits until it is ready.
     ///
     /// # Errors
     /// One sentence with what is missing or did not start.
     pub fn join(cluster: Arc<Cluster>) -> Result<Self> {
-        let folder = cluster.folder.join("host");
-        node::install(&folder.join("programs"))?;
-        let seen = folder.display().to_string();
-        let root = format!("/{}", cluster.name);
-        make_control_groups(&cluster.name)?;
-        node::configure(SHAPE, &folder, &format!("{seen}/programs"), &seen, Some(&root))?;
-        fs::create_dir_all(cluster.folder.join("var/lib/kubelet/manifests"))?;
-        let host = Self { cluster, folder };
-        host.start(Service::Containerd)?;
-        host.start(Service::Kubelet)?;
+        let host = Self {
+            shape: SHAPE,
+            name: cluster.name.clone(),
+            space: cluster.space.clone(),
+            servers: Arc::clone(&cluster.servers),
+            folder: cluster.folder.join("host"),
+            cluster,
+        };
+        host.set_up()?;
         host.watch_kubelet();
-        host.cluster.until_node_ready(SHAPE.name)?;
+        host.cluster.until_node_ready(host.shape.name)?;
         Ok(host)
     }
 
+    /// Puts its programs and configuration in their place, and starts its servers.
+    pub(super) fn set_up(&self) -> Result<()> {
+        node::install(&self.programs(), self.shape.containerd)?;
+        make_control_groups(&self.name)?;
+        self.configure()?;
+        self.space.inside(|| Ok(fs::create_dir_all("/var/lib/kubelet/manifests")?))?;
+        self.start(Service::Containerd)?;
+        self.start(Service::Kubelet)
+    }
+
+    /// Writes the configuration for its shape.
+    pub(super) fn configure(&self) -> Result<()> {
+        let (programs, seen) = (self.programs().display().to_string(), self.folder.display().to_string());
+        node::configure(self.shape, &self.folder, &programs, &seen, Some(&format!("/{}", self.name)))
+    }
+
+    /// Its processes, those of its pods too.
+    #[must_use]
+    pub fn processes(&self) -> Vec<Process> {
+        leaks::processes(&self.name)
+    }
+
+    /// Where its programs are.
+    pub(super) fn programs(&self) -> PathBuf {
+        self.folder.join("programs")
+    }
+
     fn command(&self, name: &str) -> Command {
-        let mut command = self.cluster.space.command(self.folder.join("programs/bin").join(name));
-        let bin = self.folder.join("programs/bin");
+        let bin = self.programs().join("bin");
+        let mut command = self.space.command(bin.join(name));
         command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display()));
         command
     }
@@ -72,9 +113,9 @@ impl Host {
     fn start_containerd(&self) -> Result<()> {
         let mut containerd = self.command("containerd");
         containerd.arg("--config").arg(self.folder.join("containerd.toml"));
-        self.cluster.servers.start("containerd", containerd)?;
+        self.servers.start("containerd", containerd)?;
         eventually("containerd answers", || {
-            self.cluster.servers.require("containerd")?;
+            self.servers.require("containerd")?;
             let mut ctr = self.command("ctr");
             let asked = process::run(ctr.args(["--address", CONTAINERD, "version"]), PATIENCE)?;
             Ok((asked.code == 0).then_some(()))
@@ -85,12 +126,18 @@ impl Host {
         let mut kubelet = self.command("kubelet");
         kubelet.arg("--config").arg(self.folder.join("kubelet.yaml"));
         kubelet.arg("--kubeconfig").arg(self.folder.join("kubeconfig"));
-        kubelet.args(["--node-ip", &SHAPE.addresses.join(","), "--hostname-override", SHAPE.name, "-v=2"]);
+        kubelet.args([
+            "--node-ip",
+            &self.shape.addresses.join(","),
+            "--hostname-override",
+            self.shape.name,
+            "-v=2",
+        ]);
         kubelet
     }
 
     fn start_kubelet(&self) -> Result<()> {
-        self.cluster.servers.start(KUBELET, self.kubelet())
+        self.servers.start(KUBELET, self.kubelet())
     }
 
     /// Sees to it that kubelet runs, as systemd does on a node: 1.37 panics where it asks for the figures of a pod whose last network
@@ -101,7 +148,7 @@ impl Host {
             loop {
                 thread::sleep(RESTART);
                 // What does not start is told of by whoever waits for it.
-                let _ = host.cluster.servers.revive(KUBELET, || host.kubelet());
+                let _ = host.servers.revive(KUBELET, || host.kubelet());
             }
         });
     }
@@ -109,19 +156,19 @@ impl Host {
 
 impl Node for Host {
     fn name(&self) -> &'static str {
-        SHAPE.name
+        self.shape.name
     }
 
     fn shell(&self, script: &str) -> Result<Finished> {
-        let mut shell = self.cluster.space.command("sh");
-        let bin = self.folder.join("programs/bin");
+        let mut shell = self.space.command("sh");
+        let bin = self.programs().join("bin");
         shell.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display()));
         process::run(shell.args(["-c", script]), PATIENCE)
     }
 
     fn control_groups(&self) -> String {
         let top = if leaks::has_cgroup_v1() { "/sys/fs/cgroup/*" } else { "/sys/fs/cgroup" };
-        format!("{top}/{}/kubepods", self.cluster.name)
+        format!("{top}/{}/kubepods", self.name)
     }
 
     /// Of the machine's processes only those that are the cluster's.
@@ -129,7 +176,7 @@ impl Node for Host {
         let lines =
             self.shell(&node::INVENTORY.replace("CONTROL-GROUPS", &self.control_groups()))?.success()?;
         let processes: BTreeSet<_> =
-            leaks::processes(&self.cluster.name).into_iter().map(|process| process.pid.to_string()).collect();
+            self.processes().into_iter().map(|process| process.pid.to_string()).collect();
         let ours = |line: &&str| {
             line.starts_with(char::is_alphabetic)
                 || line.starts_with('/')
@@ -143,7 +190,7 @@ impl Node for Host {
     }
 
     fn stop(&self, service: Service, signal: Signal) -> Result<()> {
-        self.cluster.servers.stop(service.name(), signal)
+        self.servers.stop(service.name(), signal)
     }
 
     fn start(&self, service: Service) -> Result<()> {

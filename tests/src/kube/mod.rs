@@ -1,7 +1,8 @@
 //! A whole Kubernetes for the tests: a control plane and nodes whose containerds have Wisp.
 //!
 //! - [`cluster`]: etcd, API server, controller manager, scheduler and a registry in a space of their own.
-//! - [`node`]: what a test asks of a node; [`host`]: one on this machine; [`uml`]: one with systemd and cgroup v2.
+//! - [`node`]: what a test asks of a node; [`host`]: one on this machine; [`uml`]: one with systemd and cgroup v2;
+//!   [`upgraded`]: one whose containerd is replaced by a newer. [`ground`]: what a node writes for its whole machine.
 //! - [`config`]: the configuration files of all of them. [`server`]: the processes and their logs.
 //! - [`kubectl`]: what a person types; [`pod`]: manifests; [`registry`]: where kubelets pull from;
 //!   [`load`]: clients of a Service; [`metrics`]: metrics-server.
@@ -9,6 +10,7 @@
 
 pub mod cluster;
 pub mod config;
+pub(crate) mod ground;
 pub mod host;
 pub mod kubectl;
 pub mod load;
@@ -21,6 +23,7 @@ pub mod scene;
 pub mod server;
 pub mod suite;
 pub mod uml;
+pub mod upgraded;
 pub mod world;
 
 use std::thread;

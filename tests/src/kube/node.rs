@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
-use crate::kube::config::{self, Shape};
+use crate::kube::config::{self, NEWEST, Shape};
 use crate::kube::{private, registry};
 use crate::process::Finished;
 use crate::site;
@@ -82,24 +82,35 @@ find CONTROL-GROUPS -type d -name '*pod[0-9a-f][0-9a-f]*' 2>/dev/null | sed 's/^
 awk '$5 ~ /^.(run.(wisp|containerd)|var.lib.kubelet.pods)/ {print \"mount \" $5}' /proc/self/mountinfo
 ip -o link | awk '/veth/ {print \"link \" $2}'
 find /run/wisp /run/netns /var/lib/kubelet/pods /run/containerd/io.containerd.* -mindepth 1 2>/dev/null |
-  grep -vE '^/run/wisp/(checked|compile.lock)|/(k8s.io|[.]pods|containers|sandboxes|image-volumes)$'  # made once, for all pods
+  grep -vE '^/run/wisp/(checked|compile.lock)|/(k8s.io|[.]pods|containers|sandboxes|image-volumes)$' |  # made once, for all pods
+  grep -vE '/io.containerd.mount-manager.v1.bolt/(t|mounts.db)$'  # made by containerd 2 as it starts
 find /var/lib/cni/networks/pods -name '[0-9]*' -o -name '*:*'
 ps -eo pid,args | awk '/^ *[0-9]+ [^ ]*(containerd-shim|wisp-guest|wisp-runtime)/'
 true";
 
-/// Puts what a node runs under `programs`: `bin/`, `cni/` and Wisp as `make install` would.
+/// Puts what a node runs under `programs`: `bin/` with a containerd of this version, `cni/` and Wisp as `make install` would.
 ///
 /// # Errors
 /// Where something is missing.
-pub(crate) fn install(programs: &Path) -> Result<()> {
-    for name in ["containerd", "ctr", "containerd-shim-runc-v2", "runc"] {
-        put(&site::server("2.4", name)?, &programs.join("bin").join(name))?;
-    }
+pub(crate) fn install(programs: &Path, version: &str) -> Result<()> {
+    install_containerd(programs, version)?;
+    put(&site::server(NEWEST, "runc")?, &programs.join("bin/runc"))?;
     put(&site::kubernetes("kubelet")?, &programs.join("bin/kubelet"))?;
     for name in ["bridge", "host-local", "portmap", "loopback"] {
-        put(&site::server("2.4", &format!("cni/{name}"))?, &programs.join("cni").join(name))?;
+        put(&site::server(NEWEST, &format!("cni/{name}"))?, &programs.join("cni").join(name))?;
     }
     install_wisp(programs)
+}
+
+/// Puts a containerd there; a second time replaces it, as an upgrade does.
+///
+/// # Errors
+/// Where something is missing.
+pub(crate) fn install_containerd(programs: &Path, version: &str) -> Result<()> {
+    for name in ["containerd", "ctr", "containerd-shim-runc-v2"] {
+        put(&site::server(version, name)?, &programs.join("bin").join(name))?;
+    }
+    Ok(())
 }
 
 /// Puts Wisp there; a second time replaces it, as an upgrade does.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::kube::PATIENCE;
 use crate::kube::cluster::is_ready;
+use crate::kube::config::TAINT;
 use crate::kube::kubectl::Kubectl;
 use crate::kube::node::Node;
 use crate::kube::pod::{self, Pod};
@@ -34,6 +35,17 @@ impl Scene<'_> {
         self.node.context("this case needs a node that the tests started")
     }
 
+    /// The same on another node.
+    #[must_use]
+    pub fn on<'a>(&self, node: &'a dyn Node) -> Scene<'a> {
+        Scene {
+            kubectl: self.kubectl.clone(),
+            place: self.place,
+            image: self.image.clone(),
+            node: Some(node),
+        }
+    }
+
     /// A pod of Wasm with one container, to be created.
     #[must_use]
     pub fn pod(&self, name: &str, command: &[&str]) -> Pod {
@@ -53,7 +65,9 @@ impl Scene<'_> {
     pub fn native(&self, name: &str, command: &[&str]) -> Pod {
         let pod = Pod::new(name, &self.image, command);
         match self.node {
-            Some(node) => pod.spec("nodeSelector", json!({"kubernetes.io/hostname": node.name()})),
+            Some(node) => pod
+                .spec("nodeSelector", json!({"kubernetes.io/hostname": node.name()}))
+                .spec("tolerations", json!([{"key": TAINT, "operator": "Exists"}])),
             None => pod,
         }
     }

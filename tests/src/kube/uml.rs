@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::kube::PATIENCE;
 use crate::kube::cluster::{Cluster, WIRE};
-use crate::kube::config::Shape;
+use crate::kube::config::{NEWEST, Shape};
 use crate::kube::eventually;
 use crate::kube::node::{self, Node, Service};
 use crate::process::{self, Finished};
@@ -24,11 +24,14 @@ const PODS: &str = "10.88.4.0/22";
 const PODS6: &str = "fd88:0:0:4::/64";
 const SHAPE: Shape = Shape {
     name: "uml",
+    containerd: NEWEST,
     addresses: &[ADDRESS, ADDRESS6],
     pods: &[PODS, PODS6],
     systemd: true,
     lowers_scores: true,
     local_pull: true,
+    figures: true,
+    of_one_case: false,
 };
 
 /// Where it sees the folder that it shares with this machine, and where its programs are.
@@ -78,7 +81,7 @@ impl Uml {
     pub fn join(cluster: Arc<Cluster>) -> Result<Self> {
         let folder = cluster.folder.join("uml");
         let shared = folder.join("shared");
-        node::install(&shared.join("programs"))?;
+        node::install(&shared.join("programs"), SHAPE.containerd)?;
         node::configure(SHAPE, &shared, PROGRAMS, SHARED, None)?;
         fs::write(shared.join("containerd.service"), CONTAINERD_UNIT)?;
         let kubelet = KUBELET_UNIT.replace("ADDRESSES", &SHAPE.addresses.join(","));
@@ -87,8 +90,8 @@ impl Uml {
         let node = Self { cluster, folder };
         node.boot()?;
         node.shell(JOIN)?.success().context("starting the services of node uml")?;
-        node.cluster.ip(&["route", "replace", PODS, "via", ADDRESS])?;
-        node.cluster.ip(&["-6", "route", "replace", PODS6, "via", ADDRESS6])?;
+        node.cluster.space.ip(&["route", "replace", PODS, "via", ADDRESS])?;
+        node.cluster.space.ip(&["-6", "route", "replace", PODS6, "via", ADDRESS6])?;
         node.cluster.until_node_ready(SHAPE.name)?;
         Ok(node)
     }

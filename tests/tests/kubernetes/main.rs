@@ -18,11 +18,14 @@ mod restarts;
 mod rollout;
 mod security;
 mod survival;
+mod upgrade;
 mod volumes;
 mod workloads;
 
 fn main() {
     let tables = [
+        // It waits for kubelet to tidy up, beside all others.
+        upgrade::CASES,
         ends::CASES,
         restarts::CASES,
         looking::CASES,

@@ -29,7 +29,7 @@ pub(crate) const CASES: &[&[Case]] = &[
 ];
 
 /// A service and a command that run on, and the ids of their containers.
-fn running(scene: &Scene<'_>) -> Result<Vec<(&'static str, String)>> {
+pub(crate) fn running(scene: &Scene<'_>) -> Result<Vec<(&'static str, String)>> {
     let service = scene.service("serves").spec("restartPolicy", json!("Always"));
     let command = scene.pod("sleeps", &["/rust-0.2.wasm", "sleep", "3600"]);
     let command = command.spec("restartPolicy", json!("Always"));
@@ -38,7 +38,7 @@ fn running(scene: &Scene<'_>) -> Result<Vec<(&'static str, String)>> {
 }
 
 /// The same containers run, and can be worked with; and one that ends is restarted in place.
-fn run_on(scene: &Scene<'_>, pods: &[(&'static str, String)]) -> Outcome {
+pub(crate) fn run_on(scene: &Scene<'_>, pods: &[(&'static str, String)]) -> Outcome {
     for (name, id) in pods {
         let pod = scene.until(name, "ready", is_ready)?;
         ensure!(container_id(&pod)? == id, "{name} was started anew: {}", pod["status"]);

@@ -1,0 +1,131 @@
+//! A node that gets a newer containerd under its pods.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use wisp_tests::kube::cluster::{Cluster, is_ready};
+use wisp_tests::kube::eventually;
+use wisp_tests::kube::host::Host;
+use wisp_tests::kube::load::Load;
+use wisp_tests::kube::node::Node;
+use wisp_tests::kube::scene::Scene;
+use wisp_tests::kube::suite::{Case, HOST};
+use wisp_tests::kube::upgraded::Upgraded;
+use wisp_tests::kube::world::world;
+use wisp_tests::{Outcome, kube_cases};
+
+use crate::survival::{run_on, running};
+
+pub(crate) const CASES: &[&[Case]] = &[kube_cases![Node, HOST; pods_run_on_while_containerd_1_7_becomes_2_4]];
+
+fn pods_run_on_while_containerd_1_7_becomes_2_4(scene: &Scene<'_>) -> Outcome {
+    let cluster = world()?.cluster.as_ref().context("no cluster of the tests' own")?;
+    let mut upgraded = Upgraded::join(Arc::clone(cluster))?;
+    let outcome = upgrade(scene, cluster, &mut upgraded);
+    // What has failed leaves pods behind that nobody would end once their node is gone.
+    scene.kubectl.run(&["delete", "deployments,pods", "--all", "--grace-period=0", "--force"])?;
+    outcome
+}
+
+fn upgrade(scene: &Scene<'_>, cluster: &Cluster, upgraded: &mut Upgraded) -> Outcome {
+    let node = upgraded.node.clone();
+    let scene = scene.on(&node);
+    ensure!(version(&scene)?.starts_with("containerd://1.7"), "{}", version(&scene)?);
+    let before = node.inventory()?;
+    let pods = running(&scene)?;
+    let (mixed, deployed) = (mixed(&scene)?, deployed(&scene)?);
+
+    let load = Load::start(&cluster.space, address(&deployed)?, "/hello");
+    upgraded.upgrade_containerd()?;
+    eventually("kubelet has heard of the newer containerd", || {
+        Ok(version(&scene)?.starts_with("containerd://2.4").then_some(()))
+    })?;
+    let tally = load.stop()?;
+    ensure!(tally.failures.is_empty(), "{} requests failed: {}", tally.failures.len(), tally.failures[0]);
+
+    run_on(&scene, &pods)?;
+    is_as_it_was(&scene, &mixed)?;
+    is_as_it_was(&scene, &deployed)?;
+    ensure!(
+        scene
+            .kubectl
+            .run(&["exec", "mixed", "--container=native", "--", "/native", "hello"])?
+            .starts_with("hello")
+    );
+    ensure!(scene.kubectl.run(&["logs", "mixed", "--container=native"])?.starts_with("before"));
+    // From now on a new pod's shim is its sandbox.
+    let pauses = pauses(&node);
+    scene.kubectl.run(&["rollout", "restart", "deployment/deployed"])?;
+    scene.kubectl.run(&["rollout", "status", "deployment/deployed", "--timeout=120s"])?;
+    eventually("the old pod's pause container is gone, and no new one has come", || {
+        Ok((self::pauses(&node) == pauses - 1).then_some(()))
+    })?;
+    is_gone(&scene, &node, &before)
+}
+
+/// The containerd of the node, as kubelet tells it.
+fn version(scene: &Scene<'_>) -> Result<String> {
+    let node = scene.kubectl.get(&["node", scene.node()?.name()])?;
+    let version = &node["status"]["nodeInfo"]["containerRuntimeVersion"];
+    Ok(version.as_str().context("a node without a containerd")?.to_owned())
+}
+
+/// A pod of a service with a native neighbour.
+fn mixed(scene: &Scene<'_>) -> Result<Value> {
+    let native = scene.container("native", &["/bin/sh", "-c", "echo before; exec sleep 3600"]);
+    // Process 1 of its namespace has no ear for SIGTERM.
+    let pod = scene.service("mixed").beside(native).spec("terminationGracePeriodSeconds", json!(1));
+    scene.ready(&pod)
+}
+
+/// The one pod of a Deployment.
+fn deployed(scene: &Scene<'_>) -> Result<Value> {
+    let pod = scene.service("deployed").label("app", "deployed").spec("restartPolicy", json!("Always"));
+    scene.kubectl.apply(&json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "deployed"},
+        "spec": {"selector": {"matchLabels": {"app": "deployed"}}, "template": pod.template()},
+    }))?;
+    scene.kubectl.run(&["rollout", "status", "deployment/deployed", "--timeout=120s"])?;
+    Ok(scene.kubectl.get(&["pods", "--selector=app=deployed"])?["items"][0].clone())
+}
+
+/// Where a pod's service is.
+fn address(pod: &Value) -> Result<SocketAddr> {
+    Ok(SocketAddr::new(pod["status"]["podIP"].as_str().context("no address")?.parse()?, 8080))
+}
+
+/// Requires that the same containers of a pod run.
+fn is_as_it_was(scene: &Scene<'_>, pod: &Value) -> Outcome {
+    let name = pod["metadata"]["name"].as_str().context("a pod without a name")?;
+    let now = scene.until(name, "ready", is_ready)?;
+    let (before, now) = (&pod["status"]["containerStatuses"], &now["status"]["containerStatuses"]);
+    let same = |index: usize| {
+        ["containerID", "restartCount"].iter().all(|key| before[index][key] == now[index][key])
+    };
+    let count = before.as_array().map_or(0, Vec::len);
+    ensure!(count > 0 && (0..count).all(same), "{name} was started anew: {before} became {now}");
+    Ok(())
+}
+
+/// How many pause containers run on the node.
+fn pauses(node: &Host) -> usize {
+    node.processes().iter().filter(|process| process.command == "/pause").count()
+}
+
+/// Deletes everything; nothing of it is left on the node.
+fn is_gone(scene: &Scene<'_>, node: &Host, before: &BTreeSet<String>) -> Outcome {
+    scene.kubectl.run(&["delete", "deployments,pods", "--all", "--timeout=100s"])?;
+    let mut new = Vec::new();
+    // kubelet removes sandboxes once a minute, which no configuration changes.
+    let gone = eventually("nothing is left", || {
+        new = node.inventory()?.difference(before).cloned().collect();
+        Ok(new.is_empty().then_some(()))
+    });
+    ensure!(gone.is_ok(), "left behind:\n{}", new.join("\n"));
+    Ok(())
+}
