@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use crate::sandbox::HOLD;
+/// The action with which the shim runs itself.
+pub(crate) const HOLD: &str = "hold";
 
 /// What the process was started for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

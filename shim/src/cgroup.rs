@@ -5,11 +5,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use containerd_shim_protos::protobuf::Message;
-use containerd_shim_protos::protobuf::well_known_types::any::Any;
-
-use crate::stats::{v1, v2};
-
 /// Where the hierarchies are mounted on every node.
 const MOUNT: &str = "/sys/fs/cgroup";
 
@@ -99,19 +94,6 @@ impl Cgroup {
         let mut pids: Vec<u32> = pids.into_iter().collect();
         pids.sort_unstable();
         Ok(pids)
-    }
-
-    /// Its figures, in containerd's own types.
-    ///
-    /// # Errors
-    /// It is gone.
-    pub(crate) fn stats(&self) -> io::Result<Any> {
-        let (type_url, value) = match self {
-            Self::V1(folders) => ("io.containerd.cgroups.v1.Metrics", v1::read(folders)?.write_to_bytes()),
-            Self::V2(folder) => ("io.containerd.cgroups.v2.Metrics", v2::read(folder)?.write_to_bytes()),
-        };
-        let value = value.map_err(io::Error::other)?;
-        Ok(Any { type_url: type_url.to_owned(), value, ..Any::default() })
     }
 }
 

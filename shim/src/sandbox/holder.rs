@@ -18,11 +18,10 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::hold::READY;
+use crate::args::HOLD;
 use crate::error::{Context, Error, Result};
 use crate::reaper::{ExitOf, Expectation};
 
-/// The command line's action.
-pub(crate) const ACTION: &str = "hold";
 /// What the process is called.
 const NAME: &str = "wisp-pod";
 /// The most that is read of what it says.
@@ -56,7 +55,7 @@ impl Holder {
         let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
         command
             .arg0(NAME)
-            .arg(ACTION)
+            .arg(HOLD)
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -7,12 +7,13 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use tracing::debug;
 
 use crate::cgroup::Cgroup;
+use crate::stats;
 
 /// The figures of the pod whose cgroup containerd names in this way. There are always some: one pod without would leave the
 /// node's whole list without.
 pub(super) fn of(cgroup_parent: &str) -> Any {
     let cgroup = Cgroup::named(&path(cgroup_parent));
-    match cgroup.stats() {
+    match stats::of(&cgroup) {
         Ok(stats) => stats,
         Err(error) => {
             debug!(cgroup_parent, %error, "the pod has no cgroup that could be read");

@@ -21,7 +21,6 @@ use tracing::{debug, warn};
 
 pub(crate) use self::files::PodFiles;
 pub(crate) use self::hold::hold;
-pub(crate) use self::holder::ACTION as HOLD;
 pub(crate) use self::leader::{Leader, lead};
 pub(crate) use self::service::SandboxService;
 

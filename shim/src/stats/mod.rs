@@ -1,12 +1,30 @@
 //! A cgroup's figures in the types that containerd knows, filled as its own runc shim fills them. A file that is not
 //! there (a controller that the node does not have) leaves its fields at zero.
 
-pub(crate) mod v1;
-pub(crate) mod v2;
+mod v1;
+mod v2;
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
+
+use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+
+use crate::cgroup::Cgroup;
+
+/// The figures of a cgroup, in containerd's own types.
+///
+/// # Errors
+/// It is gone.
+pub(crate) fn of(cgroup: &Cgroup) -> io::Result<Any> {
+    let (type_url, value) = match cgroup {
+        Cgroup::V1(folders) => ("io.containerd.cgroups.v1.Metrics", v1::read(folders)?.write_to_bytes()),
+        Cgroup::V2(folder) => ("io.containerd.cgroups.v2.Metrics", v2::read(folder)?.write_to_bytes()),
+    };
+    let value = value.map_err(io::Error::other)?;
+    Ok(Any { type_url: type_url.to_owned(), value, ..Any::default() })
+}
 
 /// A file's lines of a name and a number each.
 fn pairs(folder: &Path, file: &str) -> HashMap<String, u64> {

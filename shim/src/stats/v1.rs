@@ -21,7 +21,7 @@ const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 ///
 /// # Errors
 /// The cgroup is gone.
-pub(crate) fn read(folders: &V1) -> io::Result<Metrics> {
+pub(super) fn read(folders: &V1) -> io::Result<Metrics> {
     let mut metrics = Metrics::new();
     let known = ["memory", "cpuacct", "cpu", "pids", "blkio"];
     let present = |folder: &&Path| folder.join("cgroup.procs").exists();

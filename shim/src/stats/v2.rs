@@ -16,7 +16,7 @@ use super::{huge_page_sizes, number, pairs, rdma, value};
 ///
 /// # Errors
 /// The cgroup is gone.
-pub(crate) fn read(folder: &Path) -> io::Result<Metrics> {
+pub(super) fn read(folder: &Path) -> io::Result<Metrics> {
     fs::metadata(folder.join("cgroup.procs"))?;
     let entries = |file| rdma(folder, file).into_iter().map(rdma_entry).collect();
     Ok(Metrics {

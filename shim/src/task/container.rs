@@ -21,11 +21,10 @@ use crate::bundle::{self, ExitRecord, RuntimeRecord};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::io::Owner;
-use crate::mount;
 use crate::oom::OomWatch;
 use crate::reaper::{Exit, ExitOf};
 use crate::runtime::Runtime;
-use crate::timestamp;
+use crate::{mount, stats, timestamp};
 
 /// How long a container's other processes may take to end after its first one, which has killed them by ending.
 const OTHERS: Duration = Duration::from_secs(10);
@@ -250,7 +249,7 @@ impl Container {
     pub(super) fn stats(&self) -> Result<Any> {
         let cgroup = self.cgroup.as_ref().ok_or_else(|| Error::not_found("cgroup does not exist"))?;
         let last = || self.last_stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match cgroup.stats() {
+        match stats::of(cgroup) {
             Ok(stats) => Ok(stats),
             Err(error) => {
                 last().ok_or_else(|| Error::unknown(format!("reading the cgroup's figures: {error}")))
@@ -259,7 +258,7 @@ impl Container {
     }
 
     fn keep_stats(&self) {
-        if let Some(stats) = self.cgroup.as_ref().and_then(|cgroup| cgroup.stats().ok()) {
+        if let Some(stats) = self.cgroup.as_ref().and_then(|cgroup| stats::of(cgroup).ok()) {
             *self.last_stats.lock().unwrap_or_else(PoisonError::into_inner) = Some(stats);
         }
     }
