@@ -1,5 +1,7 @@
 //! What every test binary does around its cases: it looks at what they left behind, and ends whatever was started, however it ends.
 
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 use std::{process, thread};
 
 use anyhow::Result;
@@ -7,10 +9,37 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::Outcome;
+use crate::bed::lock;
 
 /// What a case has come to, for `libtest_mimic`.
 pub(crate) fn judged(outcome: Outcome) -> Result<(), Failed> {
     outcome.map_err(|error| Failed::from(format!("{error:#}")))
+}
+
+/// How long each case took.
+static TIMES: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
+
+/// A trial whose time is noted; one that waits for its turn first notes it itself, with [`noted`].
+pub(crate) fn trial(name: String, run: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
+    Trial::test(name.clone(), move || judged(noted(name, run)))
+}
+
+/// Runs a case and notes how long it took.
+pub(crate) fn noted(name: String, run: impl FnOnce() -> Outcome) -> Outcome {
+    let start = Instant::now();
+    let outcome = run();
+    lock(&TIMES).push((start.elapsed(), name));
+    outcome
+}
+
+/// Prints the slowest cases, which are where time can be saved.
+#[allow(clippy::print_stdout)] // it is what the person at the terminal is to read
+fn print_slowest() {
+    let mut times = std::mem::take(&mut *lock(&TIMES));
+    times.sort_unstable_by(|a, b| b.cmp(a));
+    for (took, name) in times.iter().take(10) {
+        println!("{:6.1} s  {name}", took.as_secs_f64());
+    }
 }
 
 /// Looks at what is left behind in a place.
@@ -21,6 +50,7 @@ pub(crate) fn leak_trial(place: &str, look: impl FnOnce() -> Outcome + Send + 's
 /// Runs cases and, when all have ended, the trials that [`leak_trial`] made; whether any failed.
 pub(crate) fn run(arguments: &Arguments, cases: Vec<Trial>, leak_trials: fn() -> Vec<Trial>) -> bool {
     let conclusion = libtest_mimic::run(arguments, cases);
+    print_slowest();
     let leaks = leak_trials();
     // They wait for what is tidied up late, each in a place of its own.
     let together = Arguments { test_threads: Some(leaks.len().max(1)), ..Arguments::default() };

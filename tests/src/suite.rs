@@ -8,7 +8,7 @@ use libtest_mimic::{Arguments, Trial};
 
 use crate::bed::{self, Bed, lock};
 use crate::cri::node::{Node, Variant};
-use crate::finish::{self, judged, leak_trial};
+use crate::finish::{self, leak_trial};
 use crate::leaks::{self, Inventory};
 use crate::{Outcome, site};
 
@@ -74,34 +74,33 @@ pub fn swept<T>(job: impl FnOnce() -> T) -> Result<T> {
 fn trials(case: Case) -> Vec<Trial> {
     let named = |version: &str, name: &str| format!("{version}/{name}");
     match case {
-        Case::Once(name, run) => vec![Trial::test(name, move || judged(with_own_beds(run)))],
+        Case::Once(name, run) => vec![finish::trial(name.to_owned(), move || with_own_beds(run))],
         Case::OnRequest(name, run) => {
-            vec![Trial::test(name, move || judged(with_own_beds(run))).with_ignored_flag(true)]
+            vec![finish::trial(name.to_owned(), move || with_own_beds(run)).with_ignored_flag(true)]
         }
         Case::Own(name, run) => site::VERSIONS
             .iter()
-            .map(|&version| Trial::test(named(version, name), move || judged(with_own_beds(|| run(version)))))
+            .map(|&version| finish::trial(named(version, name), move || with_own_beds(|| run(version))))
             .collect(),
         Case::Pods(name, run) => trials(Case::PodsWhere(name, |_| true, run)),
         Case::PodsWhere(name, can, run) => Variant::all()
             .into_iter()
             .filter(|&variant| can(variant))
             .map(|variant| {
-                let run = move || judged(shared_node(variant).and_then(|node| run(&node)));
-                Trial::test(named(&variant.name(), name), run)
+                let run = move || shared_node(variant).and_then(|node| run(&node));
+                finish::trial(named(&variant.name(), name), run)
             })
             .collect(),
         Case::OwnPods(name, run) => Variant::all()
             .into_iter()
             .map(|variant| {
-                let run = move || judged(with_own_beds(|| run(variant)));
-                Trial::test(named(&variant.name(), name), run)
+                finish::trial(named(&variant.name(), name), move || with_own_beds(|| run(variant)))
             })
             .collect(),
         Case::Shared(name, run) => site::VERSIONS
             .iter()
             .map(|&version| {
-                Trial::test(named(version, name), move || judged(shared(version).and_then(|bed| run(&bed))))
+                finish::trial(named(version, name), move || shared(version).and_then(|bed| run(&bed)))
             })
             .collect(),
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use anyhow::{Result, ensure};
@@ -131,7 +130,6 @@ pub fn main(tables: &[&[Case]]) -> ! {
     // Those that want a node alone come last, and then wait for each other.
     let cases = trials(together.into_iter().chain(alone).collect());
     let failed = finish::run(&arguments, cases, leak_trials);
-    print_slowest();
     end();
     finish::exit(failed)
 }
@@ -193,23 +191,8 @@ fn run(case: Case, place: Place) -> Outcome {
         before.push((node.name(), node.inventory()?));
     }
     drop(before);
-    let start = Instant::now();
-    let outcome = within_namespace(world, place, Some(&*node), case.run);
-    lock(&TIMES).push((start.elapsed(), format!("{}/{}", place.name(), case.name)));
-    outcome
-}
-
-/// How long each case took, without the wait for its turn.
-static TIMES: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
-
-/// Prints the slowest cases, which are where time can be saved.
-#[allow(clippy::print_stdout)] // it is what the person at the terminal is to read
-fn print_slowest() {
-    let mut times = std::mem::take(&mut *lock(&TIMES));
-    times.sort_unstable_by(|a, b| b.cmp(a));
-    for (took, name) in times.iter().take(10) {
-        println!("{:6.1} s  {name}", took.as_secs_f64());
-    }
+    let name = format!("{}/{}", place.name(), case.name);
+    finish::noted(name, || within_namespace(world, place, Some(&*node), case.run))
 }
 
 /// Runs a case in a Kubernetes namespace of its own, and deletes that.
