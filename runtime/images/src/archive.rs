@@ -14,7 +14,8 @@ use tar::{EntryType, Header};
 use crate::blobs::{Blobs, MAX_DOCUMENT, Stored};
 use crate::contents::Contents;
 use crate::image::Image;
-use crate::store::{self, Named, Store, reference, stable};
+use crate::name::reference;
+use crate::store::{self, Named, Store, stable};
 use crate::{Error, document, make};
 
 /// How many entries an archive may have.

@@ -1,7 +1,7 @@
 //! Container images on a disk.
 //!
 //! An image is a few blobs, each called by its digest ([`blobs`]), and documents among them that name the others
-//! ([`document`], [`contents`]). A person's own images lie in one OCI layout ([`store`]). They get there from a Wasm file ([`make`]) or from an
+//! ([`document`], [`contents`]). A person's own images lie in one OCI layout ([`store`]), each under its [`name`]. They get there from a Wasm file ([`make`]) or from an
 //! archive ([`archive`]), and leave it as an archive or, to be run, as files ([`image`], [`unpack`]). Registries are another
 //! crate's.
 //!
@@ -15,6 +15,7 @@ pub mod contents;
 pub mod document;
 pub mod image;
 pub mod make;
+pub mod name;
 pub mod store;
 pub mod unpack;
 

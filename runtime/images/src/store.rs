@@ -15,6 +15,7 @@ use tempfile::NamedTempFile;
 use crate::Error;
 use crate::blobs::{Blobs, MAX_DOCUMENT};
 use crate::contents::Contents;
+use crate::name::reference;
 
 /// The annotation with an image's whole name, as containerd writes and reads it.
 pub const NAME: &str = "io.containerd.image.name";
@@ -43,16 +44,6 @@ pub struct Named {
 #[derive(Debug)]
 pub struct Hold {
     _lock: File,
-}
-
-/// An image's name as docker reads it: without a registry it is on the public one, without a tag it is `latest`.
-///
-/// # Errors
-/// [`Error::NoName`]
-pub fn reference(text: &str) -> Result<Reference, Error> {
-    text.parse().map_err(|error: oci_spec::distribution::ParseError| {
-        Error::NoName(text.to_owned(), error.to_string())
-    })
 }
 
 impl Store {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::image::Descriptor;
 use wisp_images::make::{self, About, Process, Program};
-use wisp_images::store::{Named, Store, reference};
+use wisp_images::name::reference;
+use wisp_images::store::{Named, Store};
 
 use super::node::Node;
 use super::project::Project;

@@ -19,7 +19,8 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::Subcommand;
-use wisp_images::store::{Store, reference};
+use wisp_images::name::reference;
+use wisp_images::store::Store;
 
 pub(crate) use make::{Form, source_date};
 pub(crate) use node::{Node, OfNode};

@@ -11,7 +11,8 @@ use tokio::time::timeout;
 use wisp_contract::digest::Digest;
 use wisp_images::archive;
 use wisp_images::blobs::Blobs;
-use wisp_images::store::{Named, Store, reference};
+use wisp_images::name::reference;
+use wisp_images::store::{Named, Store};
 
 use crate::node::containerd::{ADDRESS, Containerd};
 

@@ -13,7 +13,8 @@ use wisp_images::blobs::Blobs;
 use wisp_images::contents::Platforms;
 use wisp_images::document::{self, Wasm};
 use wisp_images::image::Image;
-use wisp_images::store::{Hold, Store, reference};
+use wisp_images::name::reference;
+use wisp_images::store::{Hold, Store};
 
 use super::{Failure, Origin, Program, Pull};
 use crate::images::{OfNode, source};

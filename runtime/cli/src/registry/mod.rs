@@ -15,7 +15,8 @@ use clap::Subcommand;
 use oci_spec::distribution::Reference;
 use oci_spec::image::Descriptor;
 use wisp_images::contents::Platforms;
-use wisp_images::store::{Named, Store, reference};
+use wisp_images::name::reference;
+use wisp_images::store::{Named, Store};
 use wisp_registry::Package;
 
 use crate::images::{Form, Node, source};
