@@ -1,7 +1,11 @@
 //! Blobs: one file each, called by its digest, below the root of an OCI layout or of containerd's content store.
+//!
+//! What is stored is not on the disk yet when it has its name; whoever leads to blobs by something that shall outlast the machine
+//! flushes them first ([`Blobs::flush`]).
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -41,6 +45,8 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Blobs {
     root: PathBuf,
+    /// Whether files that become blobs are led to rather than copied.
+    leads: bool,
 }
 
 /// A blob that is stored.
@@ -56,7 +62,13 @@ impl Blobs {
     /// The blobs below this root: an OCI layout, or what containerd's plugin `io.containerd.content.v1.content` exports.
     #[must_use]
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), leads: false }
+    }
+
+    /// The blobs below a root that is gone before long. Files that become blobs there are not copied, and have to stay as they are.
+    #[must_use]
+    pub fn passing(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), leads: true }
     }
 
     /// Where a blob is, if it is there.
@@ -106,15 +118,22 @@ impl Blobs {
     /// # Errors
     /// Those of making a file.
     pub fn begin(&self) -> io::Result<Ingest> {
+        self.ingest_of(Bytes::Hashed(Sha256::new()))
+    }
+
+    /// Begins a blob that is committed only once who writes it has found its bytes to be of this digest.
+    ///
+    /// # Errors
+    /// Those of making a file.
+    pub fn begin_checked(&self, digest: Digest) -> io::Result<Ingest> {
+        self.ingest_of(Bytes::Checked(digest))
+    }
+
+    fn ingest_of(&self, bytes: Bytes) -> io::Result<Ingest> {
         let folder = self.ingest();
         fs::create_dir_all(&folder)?;
         fs::create_dir_all(self.folder())?;
-        Ok(Ingest {
-            file: NamedTempFile::new_in(folder)?,
-            hash: Sha256::new(),
-            size: 0,
-            blobs: self.folder(),
-        })
+        Ok(Ingest { file: NamedTempFile::new_in(folder)?, bytes, size: 0, blobs: self.folder() })
     }
 
     /// Stores these bytes.
@@ -127,6 +146,22 @@ impl Blobs {
         blob.commit()
     }
 
+    /// Stores a file, whose bytes these are.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn put_file(&self, file: &Path, bytes: &[u8]) -> io::Result<Stored> {
+        if !self.leads {
+            return self.put(bytes);
+        }
+        let stored = Stored { digest: Digest(Sha256::digest(bytes).into()), size: bytes.len() as u64 };
+        fs::create_dir_all(self.folder())?;
+        match symlink(file.canonicalize()?, self.path(&stored.digest)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(stored),
+            linked => linked.map(|()| stored),
+        }
+    }
+
     /// Stores what a reader gives.
     ///
     /// # Errors
@@ -135,6 +170,24 @@ impl Blobs {
         let mut blob = self.begin()?;
         io::copy(from, &mut blob)?;
         blob.commit()
+    }
+
+    /// Waits until these blobs are on the disk, the small ones first: each makes the file system write its journal, which waits
+    /// for what is being written.
+    ///
+    /// # Errors
+    /// If one is not there, or those of the disk.
+    pub(crate) fn flush(&self, digests: impl Iterator<Item = Digest>) -> Result<(), Error> {
+        let mut files = digests
+            .map(|digest| {
+                let path = self.path(&digest);
+                let file = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+                file.map_err(|error| Error::Io(path, error))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        files.sort_by_key(|(size, _)| *size);
+        let flushed = files.iter().try_for_each(|(_, file)| file.sync_all());
+        flushed.map_err(|error| Error::Io(self.folder(), error))
     }
 
     /// Removes every blob but these, and what was never committed; gives the bytes that this freed.
@@ -171,9 +224,25 @@ fn entries(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
 #[derive(Debug)]
 pub struct Ingest {
     file: NamedTempFile,
-    hash: Sha256,
+    bytes: Bytes,
     size: u64,
     blobs: PathBuf,
+}
+
+/// Who says what digest the bytes have.
+#[derive(Debug, Clone)]
+enum Bytes {
+    Hashed(Sha256),
+    Checked(Digest),
+}
+
+impl Bytes {
+    fn digest(self) -> Digest {
+        match self {
+            Self::Hashed(hash) => Digest(hash.finalize().into()),
+            Self::Checked(digest) => digest,
+        }
+    }
 }
 
 impl Ingest {
@@ -182,8 +251,7 @@ impl Ingest {
     /// # Errors
     /// Those of writing.
     pub fn commit(self) -> io::Result<Stored> {
-        let digest = Digest(self.hash.finalize().into());
-        self.file.as_file().sync_all()?;
+        let digest = self.bytes.digest();
         self.file.persist(self.blobs.join(digest.hex())).map_err(|error| error.error)?;
         Ok(Stored { digest, size: self.size })
     }
@@ -193,7 +261,7 @@ impl Ingest {
     /// # Errors
     /// [`Error::Other`] if it is another.
     pub fn commit_as(self, expected: &Digest) -> Result<Stored, Error> {
-        let found = Digest(self.hash.clone().finalize().into());
+        let found = self.bytes.clone().digest();
         if found != *expected {
             return Err(Error::Other { expected: *expected, found, size: self.size });
         }
@@ -205,7 +273,9 @@ impl Ingest {
 impl Write for Ingest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
-        self.hash.update(&bytes[..written]);
+        if let Bytes::Hashed(hash) = &mut self.bytes {
+            hash.update(&bytes[..written]);
+        }
         self.size += written as u64;
         Ok(written)
     }
@@ -252,6 +322,21 @@ mod tests {
         let error = blob.commit_as(&Digest([7; 32])).unwrap_err().to_string();
         assert!(error.contains("was expected") && error.contains("11 bytes"), "{error}");
         assert_eq!(blobs.retain(|_| false).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_file_is_led_to_only_by_blobs_that_are_gone_before_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("words");
+        fs::write(&file, "words").unwrap();
+        let (kept, passing) =
+            (Blobs::at(dir.path().join("kept")), Blobs::passing(dir.path().join("passing")));
+        for (blobs, is_link) in [(&kept, false), (&passing, true), (&passing, true)] {
+            let stored = blobs.put_file(&file, b"words").unwrap();
+            assert_eq!(blobs.read(&stored.digest).unwrap().unwrap(), b"words");
+            assert!(blobs.has(&stored.digest, 5));
+            assert_eq!(blobs.path(&stored.digest).is_symlink(), is_link);
+        }
     }
 
     #[test]

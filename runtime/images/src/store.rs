@@ -1,7 +1,8 @@
 //! A person's own images: one OCI layout whose index gives names to manifests and indexes.
 //!
 //! Any number of processes use it at once. Who adds blobs holds the content ([`Store::hold`]) until a name leads to them; unnamed
-//! blobs are removed only while nobody does.
+//! blobs are removed only while nobody does. A name is written when what it leads to is on the disk, so that after a power cut it
+//! leads to all of it, or is what it was before.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
@@ -70,8 +71,10 @@ impl Store {
         let root = root.into();
         fs::create_dir_all(root.join("blobs/sha256")).map_err(Error::at(&root))?;
         let layout = root.join("oci-layout");
-        if !layout.exists() {
-            replace(&root, &layout, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        // After a power cut it may be empty.
+        if !fs::metadata(&layout).is_ok_and(|layout| layout.len() > 0) {
+            let layout_file = br#"{"imageLayoutVersion":"1.0.0"}"#;
+            place(&root, &layout, layout_file, |_| Ok(())).map_err(Error::at(&layout))?;
         }
         Ok(Self { blobs: Blobs::at(&root), root })
     }
@@ -166,6 +169,7 @@ impl Store {
     /// # Errors
     /// Those of writing.
     pub fn tag(&self, name: &Reference, target: &Descriptor) -> Result<(), Error> {
+        self.blobs.flush(Contents::in_store(&self.blobs, target)?.digests())?;
         let image = Named { name: name.whole(), target: target.clone() };
         self.change(|images| {
             images.retain(|other| other.name != image.name);
@@ -206,7 +210,8 @@ impl Store {
         lock.lock().map_err(Error::at(&self.root))?;
         let mut images = named(&self.root)?;
         change(&mut images);
-        replace(&self.root, &self.root.join("index.json"), &index(&images)?)
+        let path = self.root.join("index.json");
+        place(&self.root, &path, &index(&images)?, File::sync_all).map_err(Error::at(path))
     }
 
     fn lock(&self, name: &str) -> Result<File, Error> {
@@ -268,16 +273,17 @@ pub(crate) fn stable(document: &impl serde::Serialize) -> Result<Vec<u8>, Error>
     bytes.map_err(|error| Error::Refused(format!("a document cannot be written: {error}")))
 }
 
-/// Writes a file whole or not at all.
-fn replace(root: &Path, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let write = || {
-        let mut file = NamedTempFile::new_in(root)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        File::open(root)?.sync_all()
-    };
-    write().map_err(Error::at(path))
+/// Writes a file whole or not at all; `flush` comes before its name.
+fn place(
+    root: &Path,
+    path: &Path,
+    bytes: &[u8],
+    flush: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut file = NamedTempFile::new_in(root)?;
+    file.write_all(bytes)?;
+    flush(file.as_file())?;
+    file.persist(path).map(drop).map_err(|error| error.error)
 }
 
 #[cfg(test)]

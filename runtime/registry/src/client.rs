@@ -108,9 +108,10 @@ impl Client {
                 headers.extend(request.private.clone());
             }
             headers.insert(USER_AGENT, HeaderValue::from_static(concat!("wisp/", env!("CARGO_PKG_VERSION"))));
-            if let Some(source) = request.body {
-                headers.insert(CONTENT_LENGTH, source.size.into());
-            }
+            // Without it an empty body goes out in chunks, of which the last is a packet of its own.
+            let empty = (request.method == Method::POST).then_some(0);
+            let size = request.body.map(|source| source.size).or(empty);
+            headers.extend(size.map(|size| (CONTENT_LENGTH, size.into())));
         }
         let body = match request.body {
             Some(source) => SendBody::from_owned_reader(Exact { inner: (source.open)()?, left: source.size }),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::image::Descriptor;
+use wisp_images::blobs::Blobs;
 use wisp_images::make::{self, About, Process, Program};
 use wisp_images::name::reference;
 use wisp_images::store::{Named, Store};
@@ -98,7 +99,7 @@ fn image(args: &Args, store: &Store) -> Result<Named> {
     let name = args.tag.clone().or(tag);
     let name = reference(&name.context("the image has no name; say --tag NAME, or tag in wisp.toml")?)?;
     let hold = store.hold()?;
-    let target = args.form.make(store, &files)?;
+    let target = args.form.make(store.blobs(), &files)?;
     store.tag(&name, &target)?;
     drop(hold);
     // What the name led to before.
@@ -108,17 +109,17 @@ fn image(args: &Args, store: &Store) -> Result<Named> {
 
 impl Form {
     /// Makes the image; its blobs have no name yet.
-    pub(crate) fn make(&self, store: &Store, files: &[PathBuf]) -> Result<Descriptor> {
+    pub(crate) fn make(&self, blobs: &Blobs, files: &[PathBuf]) -> Result<Descriptor> {
         let programs = files.iter().map(|file| program(file)).collect::<Result<Vec<_>>>()?;
         let about = About { created: source_date()?, annotations: pairs(&self.annotation, "--annotation")? };
         match (self.artifact, programs.as_slice()) {
-            (true, [program]) => Ok(make::artifact(store.blobs(), program, &about)?),
+            (true, [program]) => Ok(make::artifact(blobs, program, &about)?),
             (true, several) => bail!(
                 "--artifact takes one file, which is its only layer, and {} were given; put several components into one image \
                  with --rootfs",
                 several.len()
             ),
-            (false, programs) => Ok(make::image(store.blobs(), programs, &self.process(programs)?, &about)?),
+            (false, programs) => Ok(make::image(blobs, programs, &self.process(programs)?, &about)?),
         }
     }
 

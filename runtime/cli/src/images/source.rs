@@ -18,7 +18,7 @@ pub(crate) struct Image {
     pub(crate) target: Descriptor,
     /// Its blobs.
     pub(crate) blobs: Blobs,
-    /// The folder that an archive was unpacked into, for as long as it is needed.
+    /// The folder that its blobs are in for as long as they are needed.
     _folder: Option<TempDir>,
 }
 
@@ -42,9 +42,14 @@ pub(crate) fn is_path(text: &str) -> bool {
 }
 
 impl Image {
-    /// An image of the store that has no name yet.
-    pub(crate) fn unnamed(store: &Store, target: Descriptor) -> Self {
-        Self { target, blobs: store.blobs().clone(), _folder: None }
+    /// An image that is made to be gone again with this. The files that it is made of have to stay as they are until then.
+    ///
+    /// # Errors
+    /// Those of making it.
+    pub(crate) fn passing(make: impl FnOnce(&Blobs) -> Result<Descriptor>) -> Result<Self> {
+        let folder = tempfile::tempdir().context("a temporary folder")?;
+        let blobs = Blobs::passing(folder.path());
+        Ok(Self { target: make(&blobs)?, blobs, _folder: Some(folder) })
     }
 
     /// An image of the store, by name or digest.
@@ -52,7 +57,7 @@ impl Image {
     /// # Errors
     /// If there is none.
     pub(crate) fn of_store(store: &Store, name: &str) -> Result<Self> {
-        Ok(Self::unnamed(store, store.find(name)?.target))
+        Ok(Self { target: store.find(name)?.target, blobs: store.blobs().clone(), _folder: None })
     }
 
     /// An image by a path, of a layout's folder or an archive, with the name after a further `:` where there are several; or by

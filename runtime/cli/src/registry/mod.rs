@@ -128,7 +128,7 @@ fn push(args: &PushArgs, progress: &Progress) -> Result<Descriptor> {
         [] => source::Image::of_store(&store, &name.whole())?,
         files if files.iter().all(source::is_wasm) => {
             let files: Vec<_> = files.iter().map(Into::into).collect();
-            source::Image::unnamed(&store, args.form.make(&store, &files)?)
+            source::Image::passing(|blobs| args.form.make(blobs, &files))?
         }
         [source] => source::Image::open(&store, source)?,
         several => bail!(

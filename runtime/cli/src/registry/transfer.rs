@@ -54,9 +54,9 @@ fn pull_held(
     fits(store, &blobs)?;
     progress.expect("pulling", blobs.iter().map(|blob| blob.size()).sum());
     each(&blobs, |blob| {
-        let mut into = store.blobs().begin()?;
+        let mut into = store.blobs().begin_checked(document::digest(blob)?)?;
         registry.blob(name, blob, &mut into)?;
-        into.commit_as(&document::digest(blob)?)?;
+        into.commit()?;
         progress.line(&format!("{} pulled, {}", blob.digest(), ByteSize::b(blob.size())));
         Ok(())
     })?;

@@ -46,7 +46,8 @@ pub fn artifact(blobs: &Blobs, program: &Program, about: &About) -> Result<Descr
     let wasm = fs::read(&program.file).map_err(Error::at(&program.file))?;
     let outside = Outside::of(&program.file.display().to_string(), &wasm)?;
     let os = outside.os();
-    let mut layer = blobs.put(&wasm).map_err(Error::at(&program.file))?.descriptor(MediaType::from(WASM[0]));
+    let layer = blobs.put_file(&program.file, &wasm).map_err(Error::at(&program.file))?;
+    let mut layer = layer.descriptor(MediaType::from(WASM[0]));
     layer.set_annotations(Some(HashMap::from([(TITLE.to_owned(), program.name.clone())])));
     let config = Config {
         created: about.created(),

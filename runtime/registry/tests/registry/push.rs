@@ -33,6 +33,8 @@ fn a_blob_is_sent_to_where_the_registry_says() {
         server.lines()[1..],
         ["POST /v2/team/app/blobs/uploads/".to_owned(), format!("PUT /upload/7?state=a%2Bb&digest={digest}")]
     );
+    let begun = &server.seen()[1];
+    assert_eq!((begun.header("content-length"), begun.header("transfer-encoding")), ("0", ""));
     let sent = &server.seen()[2];
     assert_eq!((sent.header("content-length"), &sent.body), ("300000", &body));
     assert_eq!(*told.moved.lock().unwrap(), 300_000);
