@@ -66,9 +66,9 @@ dist-aarch64: ## the same for aarch64, built on x86-64 and tried with qemu-user
 	@$(MAKE) --no-print-directory build TRIPLE=aarch64-unknown-linux-musl BUILT=$(CARGO_TARGET_DIR)/aarch64
 	@scripts/package.sh aarch64 $(CARGO_TARGET_DIR)/aarch64
 
-site: ## docs/ as a site, in target/site/ (mdBook is installed first, in some minutes)
+site: ## docs/ as a site, in target/site/ (mdBook is installed first, in some minutes); SOURCE_URL=https://… links to the sources there
 	@command -v mdbook >/dev/null || cargo install --quiet --locked mdbook --no-default-features --features search
-	mdbook build --dest-dir $(CARGO_TARGET_DIR)/site
+	@scripts/site.sh $(SOURCE_URL)
 
 demo: build ## Wasm under a containerd of its own, step by step; leaves nothing behind
 	@scripts/tools.sh demo
