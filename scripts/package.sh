@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # package.sh [MACHINE FOLDER]: what `make build` has built as packages, in target/dist/: a tar archive, a Debian package,
-# for each program what it is made of (an SBOM in the form of CycloneDX), and SHA256SUMS of all that is there. For another machine than this one, its programs are in FOLDER, and run here by qemu-user. The same
-# programs make the same packages, to the byte, for one SOURCE_DATE_EPOCH (by default the last commit's time).
+# for each program what it is made of (an SBOM in the form of CycloneDX), and SHA256SUMS of all that is there. For another machine
+# than this one, its programs are in FOLDER, and run here by qemu-user. The same programs make the same packages, to the byte, for
+# one SOURCE_DATE_EPOCH (by default the last commit's time), by which cargo-cyclonedx dates what it writes.
 set -euo pipefail
+# Whoever makes the package, everybody can read what is in it.
+umask 022
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
 dist=$target/dist
@@ -47,7 +50,7 @@ Architecture: $architecture
 Maintainer: the maintainers of Wisp
 Section: admin
 Priority: optional
-Installed-Size: $(du --summarize --block-size=1024 "$root/usr" | cut -f1)
+Installed-Size: $(du --summarize --apparent-size --block-size=1024 "$root/usr" | cut -f1)
 Recommends: containerd, runc
 Description: runs WebAssembly as ordinary containers and Kubernetes pods
  A containerd shim, an OCI runtime and a command line, all static. The package changes nothing of the node:
