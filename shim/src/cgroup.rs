@@ -1,4 +1,5 @@
-//! The cgroup of a container, of version 1 or 2, as the shim reads it. Making and deleting it is the runtime's work.
+//! The cgroup of a container, of version 1 or 2, as the shim reads it. Making it is the runtime's work, and so is removing one that
+//! is not empty.
 
 use std::collections::HashSet;
 use std::fs;
@@ -17,14 +18,37 @@ pub(crate) enum Cgroup {
     V2(PathBuf),
 }
 
-/// The folders of a cgroup of version 1, by their controllers.
+/// The folders of a cgroup of version 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct V1(Vec<(String, PathBuf)>);
+pub(crate) struct V1 {
+    /// By controllers, and by the names of hierarchies without (`name=systemd`).
+    folders: Vec<(String, PathBuf)>,
+    /// In how many hierarchies they are: controllers may share one.
+    hierarchies: usize,
+}
 
 impl V1 {
     /// The folder of a controller, if the node has it.
     pub(crate) fn folder(&self, controller: &str) -> Option<&Path> {
-        self.0.iter().find(|(name, _)| name == controller).map(|(_, folder)| folder.as_path())
+        self.folders.iter().find(|(name, _)| name == controller).map(|(_, folder)| folder.as_path())
+    }
+
+    /// Removes the group from each hierarchy.
+    fn remove(&self) -> io::Result<()> {
+        let mut removed = 0;
+        for (_, folder) in &self.folders {
+            match fs::remove_dir(folder) {
+                Ok(()) => removed += 1,
+                // The controller shares a hierarchy with one before it, or the hierarchy is mounted elsewhere.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if removed < self.hierarchies {
+            let text = format!("it was found in {removed} of {} hierarchies", self.hierarchies);
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
+        Ok(())
     }
 }
 
@@ -52,7 +76,8 @@ impl Cgroup {
             let folder = entry.path().join(path);
             Some((entry.file_name().into_string().ok()?, folder)).filter(|(_, folder)| folder.is_dir())
         });
-        Self::V1(V1(folders.collect()))
+        let folders: Vec<_> = folders.collect();
+        Self::V1(V1 { hierarchies: folders.len(), folders })
     }
 
     /// Reads a table as in `/proc/<pid>/cgroup`: lines of `hierarchy:controllers:path`.
@@ -67,13 +92,14 @@ impl Cgroup {
             let (_, path) = { lines }.find(|(controllers, _)| controllers.is_empty())?;
             return Some(Self::V2(mount.join(path)));
         }
-        let folders: Vec<_> = lines
-            .filter(|(controllers, _)| !controllers.is_empty() && !controllers.starts_with("name="))
-            .flat_map(|(controllers, path)| {
-                controllers.split(',').map(move |name| (name.to_owned(), mount.join(name).join(path)))
-            })
-            .collect();
-        (!folders.is_empty()).then_some(Self::V1(V1(folders)))
+        let (mut folders, mut hierarchies) = (Vec::new(), 0);
+        for (controllers, path) in lines.filter(|(controllers, _)| !controllers.is_empty()) {
+            hierarchies += 1;
+            folders.extend(controllers.split(',').map(|name| {
+                (name.to_owned(), mount.join(name.strip_prefix("name=").unwrap_or(name)).join(path))
+            }));
+        }
+        (!folders.is_empty()).then_some(Self::V1(V1 { folders, hierarchies }))
     }
 
     /// The process ids in it and in the cgroups below it.
@@ -86,7 +112,7 @@ impl Cgroup {
             Self::V1(folders) => {
                 let any =
                     ["pids", "devices", "memory", "freezer"].iter().find_map(|name| folders.folder(name));
-                any.or(folders.0.first().map(|(_, folder)| folder.as_path())).unwrap_or(Path::new(""))
+                any.or(folders.folders.first().map(|(_, folder)| folder.as_path())).unwrap_or(Path::new(""))
             }
         };
         let mut pids = HashSet::new();
@@ -94,6 +120,17 @@ impl Cgroup {
         let mut pids: Vec<u32> = pids.into_iter().collect();
         pids.sort_unstable();
         Ok(pids)
+    }
+
+    /// Removes it, if nothing is in it any more.
+    ///
+    /// # Errors
+    /// It is not empty, or it was not found in every hierarchy. A part may be gone.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match self {
+            Self::V1(folders) => folders.remove(),
+            Self::V2(folder) => fs::remove_dir(folder),
+        }
     }
 }
 
@@ -121,6 +158,26 @@ mod tests {
         assert_eq!(folders.folder("cpuacct"), Some(Path::new("/c/cpuacct/pod/a")));
         assert_eq!(folders.folder("memory"), Some(Path::new("/c/memory/pod/a")));
         assert_eq!(folders.folder("systemd"), None);
+    }
+
+    #[test]
+    fn a_group_is_removed_from_every_hierarchy_or_it_is_an_error() {
+        let mount = tempfile::tempdir().unwrap();
+        let group = |hierarchy: &str| mount.path().join(hierarchy).join("a");
+        let make =
+            || ["cpu,cpuacct", "systemd"].map(|hierarchy| fs::create_dir_all(group(hierarchy)).unwrap());
+        for name in ["cpu", "cpuacct"] {
+            std::os::unix::fs::symlink("cpu,cpuacct", mount.path().join(name)).unwrap();
+        }
+        make();
+        let cgroup =
+            Cgroup::parse("2:cpu,cpuacct:/a\n1:name=systemd:/a\n0::/\n", mount.path(), false).unwrap();
+        cgroup.remove().unwrap();
+        assert!(!group("cpu,cpuacct").exists() && !group("systemd").exists());
+        assert!(cgroup.remove().is_err(), "it is nowhere");
+        make();
+        fs::create_dir(group("systemd").join("below")).unwrap();
+        assert!(cgroup.remove().is_err(), "it is not empty");
     }
 
     #[test]

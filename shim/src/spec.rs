@@ -37,7 +37,7 @@ pub(crate) struct Spec {
     pub hooks: Hooks,
 }
 
-/// See [`Spec::hooks`]. Only whether there are some is asked, and only of those about the start.
+/// See [`Spec::hooks`]. Only whether there are some is asked, and only of those for which a runtime is needed.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Hooks {
@@ -47,6 +47,9 @@ pub(crate) struct Hooks {
     /// After it was started.
     #[serde(deserialize_with = "or_default")]
     pub poststart: Vec<IgnoredAny>,
+    /// After the container was deleted.
+    #[serde(deserialize_with = "or_default")]
+    pub poststop: Vec<IgnoredAny>,
 }
 
 /// See [`Spec::process`].
@@ -147,6 +150,11 @@ impl Spec {
         !self.hooks.start_container.is_empty() || !self.hooks.poststart.is_empty()
     }
 
+    /// Whether hooks are to be run when the container is deleted.
+    pub(crate) fn has_stop_hooks(&self) -> bool {
+        !self.hooks.poststop.is_empty()
+    }
+
     /// Whether the cgroup is to be made by systemd: its path then has the form `slice:prefix:name`.
     pub(crate) fn has_systemd_cgroup(&self) -> bool {
         let path = &self.linux.cgroups_path;
@@ -191,10 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn hooks_about_the_start_are_told_from_others() {
+    fn hooks_of_the_start_and_of_the_end_are_told_from_others() {
         assert!(spec(r#"{"hooks":{"poststart":[{"path":"/bin/true"}]}}"#).has_start_hooks());
         assert!(spec(r#"{"hooks":{"startContainer":[{"path":"/bin/true"}]}}"#).has_start_hooks());
         assert!(!spec(r#"{"hooks":{"prestart":[{"path":"/bin/true"}],"poststart":null}}"#).has_start_hooks());
-        assert!(!spec("{}").has_start_hooks());
+        assert!(spec(r#"{"hooks":{"poststop":[{"path":"/bin/true"}]}}"#).has_stop_hooks());
+        assert!(!spec(r#"{"hooks":{"poststart":[{"path":"/bin/true"}]}}"#).has_stop_hooks());
+        assert!(!spec("{}").has_start_hooks() && !spec("{}").has_stop_hooks());
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Container {
     pub(super) owner: Owner,
     /// Whether hooks are run when it is started.
     pub(super) start_hooks: bool,
+    /// Whether hooks are run when it is deleted.
+    pub(super) stop_hooks: bool,
     /// Whether the kernel kills its other processes when the first one ends.
     pub(super) own_pid_namespace: bool,
     pub(super) cgroup: Option<Cgroup>,
@@ -59,7 +61,7 @@ pub(crate) struct Container {
     pub(super) running_execs: watch::Sender<usize>,
     /// Set as soon as the first process has ended: nothing can be started any more.
     pub(super) ended: AtomicBool,
-    /// What Stats answers when the cgroup is gone.
+    /// What Stats answers when the cgroup is gone, which it is before Delete only where systemd removes it.
     pub(super) last_stats: Mutex<Option<Any>>,
 }
 
@@ -109,7 +111,9 @@ impl Container {
         if let Some(oom) = &self.oom {
             oom.check(exit.status == KILLED_STATUS);
         }
-        self.keep_stats();
+        if self.runtime.has_systemd_cgroups() {
+            self.keep_stats();
+        }
         let _step = self.init.step.lock().await;
         if self.init.phase() == Phase::Paused
             && let Err(error) = self.runtime.resume(&self.id).await
@@ -292,12 +296,7 @@ impl Container {
         if !force && let Some(io) = self.init.take_io() {
             io.drain().await;
         }
-        let deleted = match self.runtime.delete(&self.id, force).await {
-            Err(error) if error.to_string().contains("does not exist") => Ok(()),
-            // A process that is still in its cgroup: its container has ended, and so must it.
-            Err(_) if !force => self.runtime.delete(&self.id, true).await,
-            other => other,
-        };
+        let deleted = if !force && self.cleared() { Ok(()) } else { self.runtime_deletes(force).await };
         if let Some(io) = self.init.take_io() {
             io.drain().await;
         }
@@ -308,5 +307,21 @@ impl Container {
         // It goes with the bundle anyway.
         let _ = fs::remove_file(self.bundle.join(bundle::PID_FILE));
         Ok(())
+    }
+
+    /// Whether all that the runtime has of a container that has ended could be removed without the runtime.
+    fn cleared(&self) -> bool {
+        let Some(cgroup) = self.cgroup.as_ref().filter(|_| !self.stop_hooks) else { return false };
+        let cleared = self.runtime.clear(&self.id, cgroup);
+        cleared.inspect_err(|error| debug!(id = self.id, %error, "it is for the runtime to delete")).is_ok()
+    }
+
+    async fn runtime_deletes(&self, force: bool) -> Result<()> {
+        match self.runtime.delete(&self.id, force).await {
+            Err(error) if error.to_string().contains("does not exist") => Ok(()),
+            // A process that is still in its cgroup: its container has ended, and so must it.
+            Err(_) if !force => self.runtime.delete(&self.id, true).await,
+            other => other,
+        }
     }
 }

@@ -125,6 +125,7 @@ impl Making<'_> {
             runtime,
             owner,
             start_hooks: self.spec.has_start_hooks(),
+            stop_hooks: self.spec.has_stop_hooks(),
             own_pid_namespace: self.spec.has_own_pid_namespace(),
             cgroup,
             oom,
