@@ -70,7 +70,12 @@ impl Rules {
             access,
             allow: true,
         });
-        rules.rules.extend(always);
+        for rule in always {
+            // containerd's own list names most of them. What no later rule denied is still allowed.
+            if !rules.rules.iter().rev().take_while(|last| last.allow).any(|last| *last == rule) {
+                rules.rules.push(rule);
+            }
+        }
         Ok(rules)
     }
 
@@ -262,6 +267,16 @@ mod tests {
         assert_eq!(lines[0], ("devices.deny", "a".into()));
         assert_eq!(lines[1], ("devices.allow", "b 8:* rm".into()));
         assert_eq!(lines[2], ("devices.allow", "c *:* m".into()));
+    }
+
+    #[test]
+    fn what_is_allowed_already_is_not_said_again() {
+        let rules =
+            |text: &str| Rules::of(&serde_json::from_str::<Vec<_>>(text).unwrap()).unwrap().rules.len();
+        let null = r#"{"allow":true,"type":"c","major":1,"minor":3,"access":"rwm"}"#;
+        assert_eq!(rules(&format!("[{null}]")), ALWAYS.len());
+        let denied = r#"{"allow":false,"type":"c","major":1,"access":"w"}"#;
+        assert_eq!(rules(&format!("[{null},{denied}]")), ALWAYS.len() + 2);
     }
 
     #[test]

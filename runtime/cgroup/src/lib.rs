@@ -152,7 +152,7 @@ impl Cgroup {
                 ))
             }),
             Tree::Many(_) => match self.tree.folder("devices") {
-                Some(folder) => rules.lines().try_for_each(|(file, line)| tree::write(&folder.join(file), &line)),
+                Some(folder) => tree::write_lines(folder, rules.lines()),
                 None => Err(io::Error::other("this node has no devices controller for the device rules")),
             },
         };

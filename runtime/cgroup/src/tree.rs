@@ -1,7 +1,7 @@
 //! Where a group is in the hierarchies that are mounted, and what is done with its folders: made, entered, emptied, removed.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -259,12 +259,34 @@ fn until(mut ask: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
 
 /// Writes into a file that the kernel has made.
 pub(crate) fn write(file: &Path, value: &str) -> io::Result<()> {
-    use std::io::Write;
-    let written =
-        fs::OpenOptions::new().write(true).open(file).and_then(|mut file| file.write_all(value.as_bytes()));
-    written.map_err(|error| {
-        io::Error::new(error.kind(), format!("{value:?} cannot be written to {}: {error}", file.display()))
-    })
+    let written = open(file).and_then(|mut file| file.write_all(value.as_bytes()));
+    written.map_err(|error| not_written(value, file, &error))
+}
+
+/// Writes lines into files of a folder, each with a write of its own, in order. A file is opened once for the lines that follow each
+/// other in it.
+pub(crate) fn write_lines(
+    folder: &Path,
+    lines: impl Iterator<Item = (&'static str, String)>,
+) -> io::Result<()> {
+    let mut opened: Option<(&str, File)> = None;
+    for (name, line) in lines {
+        let mut file = match opened.take() {
+            Some((of, file)) if of == name => file,
+            _ => open(&folder.join(name)).map_err(|error| not_written(&line, &folder.join(name), &error))?,
+        };
+        file.write_all(line.as_bytes()).map_err(|error| not_written(&line, &folder.join(name), &error))?;
+        opened = Some((name, file));
+    }
+    Ok(())
+}
+
+fn open(file: &Path) -> io::Result<File> {
+    File::options().write(true).open(file)
+}
+
+fn not_written(value: &str, file: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{value:?} cannot be written to {}: {error}", file.display()))
 }
 
 #[cfg(test)]

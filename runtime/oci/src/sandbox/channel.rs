@@ -9,13 +9,11 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 
 use anyhow::{Context, Result, bail};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 use wisp_contract::plan::{Preopen, Report};
-
-/// The longest message: a list of preopens.
-const LONGEST: usize = 256 << 10;
 
 /// What the child says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -74,11 +72,19 @@ impl Parent {
     /// # Errors
     /// If it makes no sense.
     pub fn hear(&self) -> Result<Option<Said>> {
-        let mut buffer = vec![0; LONGEST];
-        match self.turns.recv(&mut buffer) {
-            Ok(0) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
-            Ok(length) => Ok(Some(serde_json::from_slice(&buffer[..length])?)),
+        let mut message = vec![0; self.next_length()?];
+        if message.is_empty() {
+            return Ok(None);
+        }
+        self.turns.recv(&mut message)?;
+        Ok(Some(serde_json::from_slice(&message)?))
+    }
+
+    /// Waits for the next message, and tells its length without taking it; none has the length 0.
+    fn next_length(&self) -> io::Result<usize> {
+        match recv(&self.turns, &mut [0; 0], RecvFlags::PEEK | RecvFlags::TRUNC) {
+            Ok((_, length)) => Ok(length),
+            Err(Errno::CONNRESET) => Ok(0),
             Err(error) => Err(error.into()),
         }
     }
