@@ -75,6 +75,13 @@ impl Cgroup {
         Ok(Self { path, tree, unit_of })
     }
 
+    /// Whether a process enters the group by itself, at any time while it has one thread ([`Entry::Itself`]), so that the group need
+    /// not be there when the process is made.
+    #[must_use]
+    pub fn is_entered_later(&self) -> bool {
+        matches!(self.tree, Tree::Many(_))
+    }
+
     /// Makes the group if it is not there and is not for systemd to make, and says how a process comes into it.
     ///
     /// # Errors

@@ -41,11 +41,11 @@ pub(super) fn run(root: &Path, args: &args::Create) -> Result<Container> {
     let (control, counters) = doors(&claim.dir)?;
     // Noted before there is anything, so that `delete` finds all of it should this command be cut off.
     claim.note(&record, &bundle.spec)?;
-    let mut making = Making { cgroup: state::cgroup(&args.id, &bundle.spec)?, pid: None, kept: false };
-    let entry = making.cgroup.make()?;
-    if !matches!(entry, Entry::Moved) {
-        making.limit(&bundle.spec)?;
-    }
+    let cgroup = state::cgroup(&args.id, &bundle.spec)?;
+    // To make it takes half as long as the process takes for its mounts, and the process can do without it for these.
+    let cgroup_is_late = cgroup.is_entered_later() && !namespaces.new_cgroup;
+    let mut making = Making { cgroup, cgroup_is_late, pid: None, kept: false };
+    let entry = if cgroup_is_late { Entry::Itself } else { making.make_cgroup(&bundle.spec)? };
     let pid = {
         let _pid_namespace = PidNamespace::enter(namespaces.pid.as_ref())?;
         let unclaimed = Container { dir: claim.dir.clone(), record: record.clone() };
@@ -61,6 +61,7 @@ pub(super) fn run(root: &Path, args: &args::Create) -> Result<Container> {
                     launch,
                     namespaces: &namespaces,
                     cgroup: (&making.cgroup, &entry),
+                    cgroup_is_late,
                     console,
                     control,
                     counters,
@@ -87,6 +88,7 @@ pub(super) fn run(root: &Path, args: &args::Create) -> Result<Container> {
 /// A container's process and cgroup while it is made; undone unless it is kept.
 struct Making {
     cgroup: Cgroup,
+    cgroup_is_late: bool,
     pid: Option<i32>,
     kept: bool,
 }
@@ -104,6 +106,9 @@ impl Making {
         let pid = record.pid;
         record.pid_start = process::stat(pid).context("the container's process ended at once")?.start;
         let made = claim.update(record)?;
+        if self.cgroup_is_late {
+            self.make_cgroup(spec)?;
+        }
         if matches!(entry, Entry::Moved) {
             self.cgroup.adopt(pid)?;
             self.limit(spec)?;
@@ -123,6 +128,15 @@ impl Making {
             }
         }
         parent.ended_well(true)
+    }
+
+    /// Makes the cgroup with its limits, unless systemd is to make it around the process.
+    fn make_cgroup(&self, spec: &Spec) -> Result<Entry> {
+        let entry = self.cgroup.make()?;
+        if !matches!(entry, Entry::Moved) {
+            self.limit(spec)?;
+        }
+        Ok(entry)
     }
 
     /// Sets the limits and device rules. No process may be in the group that makes device nodes meanwhile: rules of version 1

@@ -31,6 +31,8 @@ pub struct Init<'a> {
     pub namespaces: &'a Namespaces,
     /// The cgroup, and how the process comes into it.
     pub cgroup: (&'a Cgroup, &'a Entry),
+    /// Whether the cgroup is made, and its limits are set, while this process makes its mounts.
+    pub cgroup_is_late: bool,
     /// Where the terminal goes, if there is one.
     pub console: Option<UnixStream>,
     /// The guest's control socket, listening.
@@ -56,6 +58,9 @@ impl Init<'_> {
         let root = rootfs::build(&self.bundle.rootfs, &self.bundle.dir, spec)?;
         // Meanwhile the parent has noted this process.
         child.wait()?;
+        if self.cgroup_is_late {
+            self.cgroup.0.enter()?;
+        }
         self.hooks(spec, child)?;
         self.working_directory(&root)?;
         super::mount_api::pivot(&root).context("the container's root cannot be entered")?;
@@ -77,6 +82,7 @@ impl Init<'_> {
     fn enter_cgroup(&self, child: &Child) -> Result<()> {
         match self.cgroup {
             (_, Entry::Born(_)) => Ok(()),
+            (_, Entry::Itself) if self.cgroup_is_late => Ok(()),
             (cgroup, Entry::Itself) => Ok(cgroup.enter()?),
             (_, Entry::Moved) => child.wait(),
         }

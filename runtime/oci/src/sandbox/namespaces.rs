@@ -18,7 +18,7 @@ pub struct Namespaces {
     /// Entered by the process.
     join: Vec<(CloneFlags, OwnedFd, PathBuf)>,
     /// A cgroup namespace is made once the process is in its cgroup, whose root it then shows.
-    new_cgroup: bool,
+    pub new_cgroup: bool,
 }
 
 impl Namespaces {
