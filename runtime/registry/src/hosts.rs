@@ -1,7 +1,6 @@
 //! containerd's `certs.d`: for each registry a folder with `hosts.toml`, which says by what addresses it is reached.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use url::Url;
 
-use crate::Error;
+use crate::{Error, file};
 
 /// One address of a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +112,7 @@ impl OneOrMore {
 pub(crate) fn addresses(folder: &Path, name: &str) -> Result<Option<Vec<Address>>, Error> {
     for directory in directories(name) {
         let path = folder.join(directory).join("hosts.toml");
-        match fs::read_to_string(&path) {
+        match file::read_text(&path) {
             Ok(text) => {
                 return parse(&text, name, &path)
                     .map(Some)
@@ -177,6 +176,8 @@ fn resolve(address: &str, host: Host, folder: &Path) -> Result<Address, String> 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn read(name: &str, directory: &str, text: &str) -> Result<Option<Vec<Address>>, Error> {

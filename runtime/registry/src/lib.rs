@@ -11,6 +11,7 @@ mod client;
 mod credentials;
 mod endpoint;
 mod error;
+mod file;
 mod hosts;
 mod options;
 mod package;

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::{env, fs, io};
+use std::{env, io};
 
 use oci_spec::distribution::Reference;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use ureq::http::header::HeaderMap;
 use crate::auth::Scope;
 use crate::client::{host, read_bounded};
 use crate::endpoint::{Call, Target, Use};
-use crate::{Error, Options, Registry};
+use crate::{Error, Options, Registry, file};
 
 /// Where a registry of packages says in which registry of images they are.
 const METADATA: &str = "/.well-known/wasm-pkg/registry.json";
@@ -140,7 +140,7 @@ fn users_configuration() -> Option<PathBuf> {
 
 fn read(path: &Path) -> Result<Config, Error> {
     let wrong = |reason: String| Error::Configuration { path: path.to_path_buf(), reason };
-    match fs::read_to_string(path) {
+    match file::read_text(path) {
         Ok(text) => toml::from_str(&text).map_err(|error| wrong(error.message().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Config::default()),
         Err(error) => Err(wrong(error.to_string())),

@@ -1,14 +1,13 @@
 //! Which certificates are trusted, and which is shown: Mozilla's, the system's (or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`), and named ones.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rustls::CertificateError;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
-use crate::Error;
 use crate::hosts::Identity;
+use crate::{Error, file};
 
 /// Who is trusted further, and what is shown to whom asks for it.
 #[derive(Debug, Clone)]
@@ -97,12 +96,14 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
 
 fn items(path: &Path) -> Result<Vec<PemItem<'static>>, Error> {
     let wrong = |reason: String| Error::Configuration { path: path.to_owned(), reason };
-    let pem = fs::read(path).map_err(|error| wrong(format!("it cannot be read: {error}")))?;
+    let pem = file::read(path).map_err(|error| wrong(format!("it cannot be read: {error}")))?;
     parse_pem(&pem).collect::<Result<_, _>>().map_err(|error| wrong(format!("not PEM: {error}")))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -118,6 +119,8 @@ mod tests {
             assert!(error.contains(reason) && error.contains("ca.pem"), "{error}");
         }
         assert!(Named::read(&[folder.path().join("none.pem")], None).is_err());
+        let error = Named::read(&[PathBuf::from("/dev/zero")], None).unwrap_err().to_string();
+        assert!(error.contains("/dev/zero") && error.contains("longer than 4 MiB"), "{error}");
         assert!(Named::read(&[], None).is_ok());
         let identity = Identity { certificate: path.clone(), key: path };
         assert!(Named::read(&[], Some(&identity)).is_err());

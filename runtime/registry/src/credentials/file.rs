@@ -1,7 +1,6 @@
 //! docker's `config.json`, of which podman's `auth.json` is a part.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -40,7 +39,7 @@ impl std::fmt::Debug for Entry {
 impl Config {
     /// A file's, if there is one.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, String> {
-        let text = match fs::read_to_string(path) {
+        let text = match crate::file::read_text(path) {
             Ok(text) => text,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Ok(None);

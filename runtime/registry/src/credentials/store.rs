@@ -82,7 +82,7 @@ fn change(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(
     let shape = || wrong(&"expected docker's config.json, an object with an object \"auths\"");
     // The file may be a link to where a person keeps it.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let mut config: Map<String, Value> = match fs::read_to_string(path) {
+    let mut config: Map<String, Value> = match crate::file::read_text(path) {
         Ok(text) => serde_json::from_str(&text).map_err(|_| shape())?,
         Err(error) if error.kind() == ErrorKind::NotFound => Map::new(),
         Err(error) => return Err(wrong(&error)),
