@@ -7,17 +7,18 @@ use bytesize::ByteSize;
 use wisp_cache::Cache;
 use wisp_config::Config;
 
-use crate::images::OfNode;
+use crate::images::{self, Node};
 use crate::inspect;
 use crate::program::{Origin, Program};
 
 /// The command line.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("containerd", images::takes))]
 pub(crate) struct Args {
     #[command(flatten)]
     origin: Origin,
     #[command(flatten)]
-    node: OfNode,
+    node: Node,
     /// Wasm modules or components, binary or text; `-` reads one from standard input. Or images: by name, or the folders or
     /// archives of OCI layouts
     #[arg(required = true, value_name = "FILE|IMAGE")]

@@ -23,7 +23,7 @@ use wisp_images::name::reference;
 use wisp_images::store::Store;
 
 pub(crate) use make::{Form, source_date};
-pub(crate) use node::{Node, OfNode};
+pub(crate) use node::{Node, takes};
 
 /// The commands.
 #[derive(Debug, Subcommand)]

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::Arg;
 use tokio::time::timeout;
 use wisp_contract::digest::Digest;
 use wisp_images::archive;
@@ -19,7 +20,7 @@ use crate::node::containerd::{ADDRESS, Containerd};
 /// The longest that containerd may take for all answers.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The options.
+/// This node's containerd, where a command is to have to do with it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Node {
     /// Bring the image into this node's containerd too, into the namespace NS (k8s.io, where kubelet looks)
@@ -36,25 +37,16 @@ pub(crate) struct Node {
     address: Option<PathBuf>,
 }
 
-/// Images that are in this node's containerd already.
-#[derive(Debug, clap::Args)]
-pub(crate) struct OfNode {
-    /// Take what this node's containerd has pulled, in the namespace NS (k8s.io, where kubelet looks)
-    #[arg(
-        long,
-        value_name = "NS",
-        num_args = 0..=1,
-        default_missing_value = "k8s.io",
-        require_equals = true,
-        conflicts_with = "pull"
-    )]
-    containerd: Option<String>,
-    /// The socket of the containerd that is meant, if it is not the one that runs here
-    #[arg(long, value_name = "SOCKET", requires = "containerd")]
-    address: Option<PathBuf>,
+/// `--containerd` of a command that takes images from there rather than to bring them.
+pub(crate) fn takes(containerd: Arg) -> Arg {
+    containerd
+        .help(
+            "Take what this node's containerd has pulled, in the namespace NS (k8s.io, where kubelet looks)",
+        )
+        .conflicts_with("pull")
 }
 
-impl OfNode {
+impl Node {
     /// Whether images are to be taken from there.
     pub(crate) fn is_asked(&self) -> bool {
         self.containerd.is_some()
@@ -80,25 +72,7 @@ impl OfNode {
         })?;
         Ok((Blobs::at(root), target))
     }
-}
 
-/// The folder of the content store, and what a name leads to, as it is typed or as docker reads it.
-async fn ask(address: &Path, namespace: &str, name: &str) -> Result<(PathBuf, Option<Digest>)> {
-    let containerd = wisp_artifact::containerd::Containerd::connect(address, namespace).await?;
-    let mut target = containerd.image(name).await?;
-    if let (None, Ok(whole)) = (target, reference(name)) {
-        target = containerd.image(&whole.whole()).await?;
-    }
-    Ok((containerd.content_root().await?, target))
-}
-
-fn running() -> Result<Containerd> {
-    Containerd::running(None)
-        .context("name the socket of the one that is meant with --address")?
-        .context("no containerd runs on this node; start it, or name its socket with --address")
-}
-
-impl Node {
     /// Brings images into the node's containerd, if that was asked for.
     ///
     /// # Errors
@@ -142,4 +116,20 @@ impl Node {
         }
         Ok(saved?)
     }
+}
+
+/// The folder of the content store, and what a name leads to, as it is typed or as docker reads it.
+async fn ask(address: &Path, namespace: &str, name: &str) -> Result<(PathBuf, Option<Digest>)> {
+    let containerd = wisp_artifact::containerd::Containerd::connect(address, namespace).await?;
+    let mut target = containerd.image(name).await?;
+    if let (None, Ok(whole)) = (target, reference(name)) {
+        target = containerd.image(&whole.whole()).await?;
+    }
+    Ok((containerd.content_root().await?, target))
+}
+
+fn running() -> Result<Containerd> {
+    Containerd::running(None)
+        .context("name the socket of the one that is meant with --address")?
+        .context("no containerd runs on this node; start it, or name its socket with --address")
 }

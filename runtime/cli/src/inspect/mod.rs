@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::images::OfNode;
+use crate::images::{self, Node};
 use crate::program::{Origin, Program};
 
 pub(crate) use text::kind;
@@ -24,6 +24,7 @@ const LARGEST: u64 = 1 << 30;
 
 /// The command line.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("containerd", images::takes))]
 pub(crate) struct Args {
     /// Print JSON (its fields are in docs/cli.md)
     #[arg(long)]
@@ -34,7 +35,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     origin: Origin,
     #[command(flatten)]
-    node: OfNode,
+    node: Node,
     /// A Wasm module or component, binary or text; `-` reads it from standard input. Or an image: by its name, or the folder or
     /// archive of an OCI layout
     #[arg(value_name = "FILE|IMAGE")]

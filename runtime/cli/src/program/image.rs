@@ -17,7 +17,7 @@ use wisp_images::name::reference;
 use wisp_images::store::{Hold, Store};
 
 use super::{Failure, Origin, Program, Pull};
-use crate::images::{OfNode, source};
+use crate::images::{Node, source};
 use crate::registry::{Progress, pull};
 
 /// An image of which a program is meant.
@@ -40,7 +40,7 @@ impl<'a> Meant<'a> {
     }
 
     /// An image that this node's containerd has.
-    pub(super) fn of_node(name: &'a str, node: &OfNode) -> Result<Self, Failure> {
+    pub(super) fn of_node(name: &'a str, node: &Node) -> Result<Self, Failure> {
         let (blobs, target) = node.find(name)?;
         Self::new(name, blobs, target, (None, None))
     }

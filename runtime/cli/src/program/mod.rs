@@ -8,7 +8,7 @@ use std::fs::File;
 use anyhow::Context;
 use tempfile::TempDir;
 
-use crate::images::OfNode;
+use crate::images::Node;
 use crate::registry::Remote;
 use image::Meant;
 
@@ -100,7 +100,7 @@ impl Program {
 
     /// Every program that pods of this image may start without a word of their own: the entrypoint, or all layers of an artifact. Of
     /// a file it is the file.
-    pub(crate) fn all(name: &str, origin: &Origin, node: &OfNode) -> Result<Vec<Self>, Failure> {
+    pub(crate) fn all(name: &str, origin: &Origin, node: &Node) -> Result<Vec<Self>, Failure> {
         if node.is_asked() {
             return Meant::of_node(name, node)?.programs(origin);
         }
