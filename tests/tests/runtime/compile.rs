@@ -1,12 +1,14 @@
-//! Compiles that outlive who wanted them, with a compiler that waits for a word from the test.
+//! What the toolchains' services are compiled to, and compiles that outlive who wanted them, with a compiler that waits for a word from
+//! the test.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use wisp_tests::bed::{LIMIT, eventually};
 use wisp_tests::bundle::Bundle;
 use wisp_tests::space::{Cache, Space};
@@ -14,11 +16,25 @@ use wisp_tests::suite::Case;
 use wisp_tests::{Outcome, cases, leaks, process, site};
 
 pub(crate) const CASES: &[Case] = cases![Once:
+    a_service_in_rust_is_compiled_without_its_shim,
     a_compile_goes_on_when_its_command_is_killed_and_the_next_joins_it,
     a_compile_that_nobody_waits_for_ends_when_its_time_is_over,
     a_failure_is_told_to_all_who_waited_for_it,
     only_so_many_programs_are_compiled_at_once,
 ];
+
+/// A module of the program, and one that fills its table. Where a toolchain makes services of another form, only this would tell.
+fn a_service_in_rust_is_compiled_without_its_shim() -> Outcome {
+    for name in ["http-0.2.wasm", "http-0.3.wasm"] {
+        // The compiler reads the program from its stdin and writes the code to descriptor 3.
+        let mut compile = Command::new("sh");
+        compile.args(["-c", r#"exec "$0" <"$1" 3>/dev/null"#]);
+        compile.arg(site::binary("wisp-compiler")?).arg(site::guest(name)?);
+        let facts: Value = serde_json::from_str(&process::run(&mut compile, LIMIT)?.success()?)?;
+        ensure!(facts["core_instances"] == 2, "{name} has {} core instances", facts["core_instances"]);
+    }
+    Ok(())
+}
 
 /// An installation of its own whose compiler notes when it begins and ends, and waits before it compiles.
 struct Site {
