@@ -31,6 +31,12 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     existing(if installed.is_file() { installed } else { folder.join(name) }, "make build")
 }
 
+/// Wisp of another build, as `make install` lays it out below `$WISP_TESTS_OLDER`, where that is set.
+#[must_use]
+pub fn older() -> Option<PathBuf> {
+    env::var_os("WISP_TESTS_OLDER").filter(|folder| !folder.is_empty()).map(PathBuf::from)
+}
+
 /// A guest, by its file name (`tests/guests/build.sh` lists them).
 ///
 /// # Errors

@@ -113,18 +113,33 @@ pub(crate) fn install_containerd(programs: &Path, version: &str) -> Result<()> {
     Ok(())
 }
 
+/// Where what belongs to Wisp is installed.
+const WISP: [&str; 6] = [
+    "bin/containerd-shim-wisp-v1",
+    "bin/wisp-runtime",
+    "bin/wisp",
+    "libexec/wisp/wisp-guest",
+    "libexec/wisp/wisp-compiler",
+    "libexec/wisp/wisp-artifact",
+];
+
 /// Puts Wisp there; a second time replaces it, as an upgrade does.
 ///
 /// # Errors
 /// Where something is missing.
 pub(crate) fn install_wisp(programs: &Path) -> Result<()> {
-    for name in ["containerd-shim-wisp-v1", "wisp-runtime", "wisp"] {
-        put(&site::binary(name)?, &programs.join("bin").join(name))?;
-    }
-    for name in ["wisp-guest", "wisp-compiler", "wisp-artifact"] {
-        put(&site::binary(name)?, &programs.join("libexec/wisp").join(name))?;
-    }
-    Ok(())
+    WISP.iter().try_for_each(|path| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        put(&site::binary(name)?, &programs.join(path))
+    })
+}
+
+/// The same of another build, which is installed in `from`.
+///
+/// # Errors
+/// Where something is missing.
+pub(crate) fn install_wisp_of(from: &Path, programs: &Path) -> Result<()> {
+    WISP.iter().try_for_each(|path| put(&from.join(path), &programs.join(path)))
 }
 
 fn put(from: &Path, to: &Path) -> Result<()> {

@@ -1,4 +1,5 @@
-//! A node on this machine that one case has for itself: its containerd is 1.7 at first, and is replaced by a newer under its pods.
+//! A node on this machine that one case has for itself: it begins with containerd 1.7 and, where `WISP_TESTS_OLDER` names one, with
+//! an older Wisp, and gets newer ones under its pods.
 
 use std::sync::Arc;
 
@@ -55,6 +56,9 @@ impl Upgraded {
         let upgraded = Self { node: Host { shape: OLDER, name, space, servers, folder, cluster } };
         upgraded.make_network()?;
         upgraded.node.set_up()?;
+        if let Some(older) = site::older() {
+            node::install_wisp_of(&older, &upgraded.node.programs())?;
+        }
         upgraded.node.cluster.until_node_ready(OLDER.name)?;
         Ok(upgraded)
     }
@@ -91,6 +95,14 @@ impl Upgraded {
         node::install_containerd(&self.node.programs(), NEWEST)?;
         self.node.configure()?;
         self.node.start(Service::Containerd)
+    }
+
+    /// Puts the Wisp that is tested in the place of what is there.
+    ///
+    /// # Errors
+    /// Where something is missing.
+    pub fn upgrade_wisp(&self) -> Result<()> {
+        node::install_wisp(&self.node.programs())
     }
 }
 

@@ -1,4 +1,4 @@
-//! A node that gets a newer containerd under its pods.
+//! A node that gets a newer containerd and a newer Wisp under its pods.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -19,9 +19,10 @@ use wisp_tests::{Outcome, kube_cases};
 
 use crate::survival::{run_on, running};
 
-pub(crate) const CASES: &[&[Case]] = &[kube_cases![Node, HOST; pods_run_on_while_containerd_1_7_becomes_2_4]];
+pub(crate) const CASES: &[&[Case]] =
+    &[kube_cases![Node, HOST; pods_run_on_while_containerd_1_7_becomes_2_4_and_wisp_is_replaced]];
 
-fn pods_run_on_while_containerd_1_7_becomes_2_4(scene: &Scene<'_>) -> Outcome {
+fn pods_run_on_while_containerd_1_7_becomes_2_4_and_wisp_is_replaced(scene: &Scene<'_>) -> Outcome {
     let cluster = world()?.cluster.as_ref().context("no cluster of the tests' own")?;
     let mut upgraded = Upgraded::join(Arc::clone(cluster))?;
     let outcome = upgrade(scene, cluster, &mut upgraded);
@@ -47,15 +48,10 @@ fn upgrade(scene: &Scene<'_>, cluster: &Cluster, upgraded: &mut Upgraded) -> Out
     ensure!(tally.failures.is_empty(), "{} requests failed: {}", tally.failures.len(), tally.failures[0]);
 
     run_on(&scene, &pods)?;
-    is_as_it_was(&scene, &mixed)?;
-    is_as_it_was(&scene, &deployed)?;
-    ensure!(
-        scene
-            .kubectl
-            .run(&["exec", "mixed", "--container=native", "--", "/native", "hello"])?
-            .starts_with("hello")
-    );
-    ensure!(scene.kubectl.run(&["logs", "mixed", "--container=native"])?.starts_with("before"));
+    runs_on(&scene, &mixed, &deployed)?;
+    upgraded.upgrade_wisp()?;
+    runs_on(&scene, &mixed, &deployed)?;
+    is_restarted_in_place(&scene, &mixed)?;
     // From now on a new pod's shim is its sandbox.
     let pauses = pauses(&node);
     scene.kubectl.run(&["rollout", "restart", "deployment/deployed"])?;
@@ -77,7 +73,11 @@ fn version(scene: &Scene<'_>) -> Result<String> {
 fn mixed(scene: &Scene<'_>) -> Result<Value> {
     let native = scene.container("native", &["/bin/sh", "-c", "echo before; exec sleep 3600"]);
     // Process 1 of its namespace has no ear for SIGTERM.
-    let pod = scene.service("mixed").beside(native).spec("terminationGracePeriodSeconds", json!(1));
+    let pod = scene
+        .service("mixed")
+        .spec("restartPolicy", json!("Always"))
+        .beside(native)
+        .spec("terminationGracePeriodSeconds", json!(1));
     scene.ready(&pod)
 }
 
@@ -97,6 +97,36 @@ fn deployed(scene: &Scene<'_>) -> Result<Value> {
 /// Where a pod's service is.
 fn address(pod: &Value) -> Result<SocketAddr> {
     Ok(SocketAddr::new(pod["status"]["podIP"].as_str().context("no address")?.parse()?, 8080))
+}
+
+/// Both pods are as they were, and can be worked with.
+fn runs_on(scene: &Scene<'_>, mixed: &Value, deployed: &Value) -> Outcome {
+    is_as_it_was(scene, mixed)?;
+    is_as_it_was(scene, deployed)?;
+    for (container, program) in [("main", "/rust-0.1.wasm"), ("native", "/native")] {
+        let said = scene.kubectl.run(&["exec", "mixed", "--container", container, "--", program, "hello"])?;
+        ensure!(said.starts_with("hello"), "{container}: {said}");
+    }
+    ensure!(scene.fetch("mixed", "/hello")?.starts_with("hello"));
+    let logs = scene.kubectl.run(&["logs", "mixed", "--container=native"])?;
+    ensure!(logs.starts_with("before"), "{logs}");
+    Ok(())
+}
+
+/// A service that ends is started again beside its neighbour.
+fn is_restarted_in_place(scene: &Scene<'_>, pod: &Value) -> Outcome {
+    scene.kubectl.finish(&["exec", "mixed", "--container=main", "--", "/bin/kill", "-TERM", "1"])?;
+    let status = |pod: &Value, name: &str| {
+        let all = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+        all.filter(|one| one["name"] == name)
+            .map(|one| (one["restartCount"].clone(), one["containerID"].clone()))
+            .next()
+    };
+    let now = scene.until("mixed", "restarted in place", |now| {
+        status(now, "main").is_some_and(|(restarts, _)| restarts == 1) && is_ready(now)
+    })?;
+    ensure!(status(&now, "native") == status(pod, "native"), "its neighbour too: {}", now["status"]);
+    Ok(())
 }
 
 /// Requires that the same containers of a pod run.
