@@ -1,22 +1,24 @@
-//! The examples of `k8s/examples`, as they are but for their image and class.
+//! The examples of `k8s/examples`, as they are but for their image, class and node.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use wisp_tests::kube::PATIENCE;
 use wisp_tests::kube::cluster::is_ready;
 use wisp_tests::kube::scene::Scene;
-use wisp_tests::kube::suite::{Case, HOST};
+use wisp_tests::kube::suite::{Case, HOST, NODES};
 use wisp_tests::{Outcome, kube_cases, site};
 
-pub(crate) const CASES: &[&[Case]] = &[kube_cases![Pods, HOST;
-    the_example_of_a_command_runs,
-    the_example_of_a_service_serves,
-    the_example_of_a_cron_job_runs,
-    the_example_of_a_sidecar_runs,
-    the_example_of_configuration_runs,
-    the_example_of_probes_gets_ready,
-    every_manifest_is_one_that_the_api_server_takes,
-]];
+pub(crate) const CASES: &[&[Case]] = &[
+    kube_cases![Pods, NODES;
+        the_example_of_a_cron_job_runs,
+        the_example_of_a_command_runs,
+        the_example_of_a_service_serves,
+        the_example_of_a_sidecar_runs,
+        the_example_of_configuration_runs,
+        the_example_of_probes_gets_ready,
+    ],
+    kube_cases![Pods, HOST; every_manifest_is_one_that_the_api_server_takes],
+];
 
 /// Applies an example for this scene's node.
 fn apply(scene: &Scene<'_>, name: &str) -> Outcome {
@@ -24,11 +26,23 @@ fn apply(scene: &Scene<'_>, name: &str) -> Outcome {
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     ensure!(text.contains("image: wisp-examples:1"), "{name} has another image");
     let text = text.replace("wisp-examples:1", &scene.image);
-    let text =
-        text.replace("runtimeClassName: wisp\n", &format!("runtimeClassName: {}\n", scene.place.class()));
+    let class = format!("runtimeClassName: {}", scene.place.class());
+    let text: String = text
+        .lines()
+        .map(|line| match line.strip_suffix("runtimeClassName: wisp") {
+            Some(indent) => format!("{indent}{class}\n{}", on_the_node(scene, indent)),
+            None => format!("{line}\n"),
+        })
+        .collect();
     let copy = site::run_folder()?.join(format!("{}-{name}.yaml", scene.kubectl.namespace));
     std::fs::write(&copy, text)?;
     scene.kubectl.run(&["apply", "--filename", &copy.display().to_string()]).map(drop)
+}
+
+/// The line of a pod's `spec` that keeps it on the scene's node, where the tests have one.
+fn on_the_node(scene: &Scene<'_>, indent: &str) -> String {
+    let line = |name| format!("{indent}nodeSelector: {{kubernetes.io/hostname: {name}}}\n");
+    scene.node().map(|node| line(node.name())).unwrap_or_default()
 }
 
 fn the_example_of_a_command_runs(scene: &Scene<'_>) -> Outcome {

@@ -3,18 +3,16 @@
 use anyhow::ensure;
 use serde_json::{Value, json};
 use wisp_tests::kube::scene::Scene;
-use wisp_tests::kube::suite::{Case, HOST, NODES, Place};
+use wisp_tests::kube::suite::{Case, NODES, Place};
 use wisp_tests::kube::{PATIENCE, eventually};
 use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
     kube_cases![Pods, NODES;
+        a_cron_job_runs,
         a_job_is_completed,
         a_jobs_failure_policy_sees_exit_codes,
         a_stateful_set_counts_up,
-    ],
-    kube_cases![Pods, HOST;
-        a_cron_job_runs,
         a_daemon_set_is_on_its_nodes,
     ],
     kube_cases![Node, NODES; a_static_pod_runs],
