@@ -48,17 +48,22 @@ pub(crate) fn leak_trial(place: &str, look: impl FnOnce() -> Outcome + Send + 's
 }
 
 /// Runs cases and, when all have ended, the trials that [`leak_trial`] made; whether any failed.
-pub(crate) fn run(arguments: &Arguments, cases: Vec<Trial>, leak_trials: fn() -> Vec<Trial>) -> bool {
+pub(crate) fn run(
+    arguments: &Arguments,
+    cases: Vec<Trial>,
+    leak_trials: impl FnOnce() -> Vec<Trial>,
+) -> bool {
     let conclusion = libtest_mimic::run(arguments, cases);
-    print_slowest();
     let leaks = leak_trials();
-    // They wait for what is tidied up late, each in a place of its own.
-    let together = Arguments { test_threads: Some(leaks.len().max(1)), ..Arguments::default() };
+    // They wait for what is tidied up late, each in a place of its own; on one thread a line would be printed in two pieces, and
+    // other cases may print between them.
+    let together = Arguments { test_threads: Some(leaks.len().max(2)), ..Arguments::default() };
     conclusion.has_failed() | libtest_mimic::run(&together, leaks).has_failed()
 }
 
-/// Ends the process with the exit code of `cargo test`.
+/// Ends the process with the exit code of `cargo test`, after a word on where its time went.
 pub(crate) fn exit(failed: bool) -> ! {
+    print_slowest();
     process::exit(if failed { 101 } else { 0 })
 }
 

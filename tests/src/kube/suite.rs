@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::{env, fs};
+use std::{env, fs, thread};
 
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Trial};
@@ -105,9 +105,7 @@ macro_rules! kube_cases {
 
 /// Runs the cases of these tables with the arguments of `cargo test`, and ends the process. `NODES=host,uml` says which nodes.
 pub fn main(tables: &[&[Case]]) -> ! {
-    let mut arguments = Arguments::from_args();
-    // They wait more than they work.
-    arguments.test_threads.get_or_insert(4);
+    let arguments = Arguments::from_args();
     let requested = arguments.ignored || arguments.include_ignored;
     let cases = || {
         let all = tables.iter().flat_map(|table| table.iter()).copied();
@@ -115,9 +113,8 @@ pub fn main(tables: &[&[Case]]) -> ! {
     };
     let (alone, together): (Vec<_>, Vec<_>) =
         cases().partition(|case| matches!(case.kind, Kind::Alone | Kind::OnRequest));
-    let trials = |cases: Vec<Case>| cases.into_iter().flat_map(trials).collect::<Vec<_>>();
     if arguments.list {
-        libtest_mimic::run(&arguments, trials(cases().collect())).exit();
+        libtest_mimic::run(&arguments, trials(&cases().collect::<Vec<_>>(), |_| true)).exit();
     }
     if world::foreign().is_none() {
         if let Err(error) = site::require_root() {
@@ -127,9 +124,18 @@ pub fn main(tables: &[&[Case]]) -> ! {
     }
     finish::end_on_signals(end);
 
-    // Those that want a node alone come last, and then wait for each other.
-    let cases = trials(together.into_iter().chain(alone).collect());
-    let failed = finish::run(&arguments, cases, leak_trials);
+    // Those that want a node alone come last, and then wait for each other, but never for those of the other node.
+    let cases: Vec<_> = together.into_iter().chain(alone).collect();
+    let failed = thread::scope(|scope| {
+        // They wait more than they work.
+        let lines = [("host", 4), ("uml", 3)].map(|(node, at_once)| {
+            let trials = trials(&cases, |place| place.node() == node);
+            let mut arguments = arguments.clone();
+            arguments.test_threads.get_or_insert(at_once);
+            scope.spawn(move || !trials.is_empty() && finish::run(&arguments, trials, || leak_trials(node)))
+        });
+        lines.map(|line| line.join().unwrap_or(true)).contains(&true)
+    });
     end();
     finish::exit(failed)
 }
@@ -140,13 +146,21 @@ fn wanted(place: Place) -> bool {
     nodes.is_empty() || nodes.split(',').any(|name| name.trim() == place.node())
 }
 
-fn trials(case: Case) -> Vec<Trial> {
+/// The trials of cases in some of their places.
+fn trials(cases: &[Case], here: impl Fn(Place) -> bool + Copy) -> Vec<Trial> {
+    cases.iter().flat_map(|&case| trials_of(case, here)).collect()
+}
+
+fn trials_of(case: Case, here: impl Fn(Place) -> bool) -> Vec<Trial> {
     if world::foreign().is_some() {
+        if !here(Place::Own) {
+            return Vec::new();
+        }
         let trial = Trial::test(format!("own/{}", case.name), move || judged(run(case, Place::Own)));
         // Shown as ignored and not counted as passed: nothing but pods can be had from a cluster of one's own.
         return vec![trial.with_ignored_flag(case.kind != Kind::Pods)];
     }
-    let places = case.places.iter().copied().filter(|&place| wanted(place));
+    let places = case.places.iter().copied().filter(|&place| wanted(place) && here(place));
     let trial = |place: Place| {
         Trial::test(format!("{}/{}", place.name(), case.name), move || judged(run(case, place)))
             .with_ignored_flag(case.kind == Kind::OnRequest)
@@ -217,17 +231,18 @@ fn within_namespace(
     outcome
 }
 
-fn leak_trials() -> Vec<Trial> {
-    let before = std::mem::take(&mut *lock(&BEFORE));
+fn leak_trials(node: &str) -> Vec<Trial> {
+    let before: Vec<_> = lock(&BEFORE).extract_if(.., |(name, _)| *name == node).collect();
     before.into_iter().map(|(name, before)| leak_trial(name, move || nothing_new(name, &before))).collect()
 }
 
 fn nothing_new(name: &str, before: &BTreeSet<String>) -> Result<()> {
     let world = world()?;
-    let prefix = format!("{}-", site::run_name());
-    eventually("all namespaces of the tests are gone", || {
+    let places = [Place::Host, Place::Pause, Place::Uml].into_iter().filter(|place| place.node() == name);
+    let prefixes: Vec<_> = places.map(|place| format!("{}-{}-", site::run_name(), place.name())).collect();
+    eventually("all namespaces of the node's cases are gone", || {
         let names = world.kubectl.run(&["get", "namespaces", "--output=name"])?;
-        Ok((!names.contains(&prefix)).then_some(()))
+        Ok((!prefixes.iter().any(|prefix| names.contains(prefix))).then_some(()))
     })?;
     let node = world.node(name)?;
     let mut new = Vec::new();

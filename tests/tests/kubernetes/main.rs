@@ -24,24 +24,24 @@ mod workloads;
 
 fn main() {
     let tables = [
-        // It waits for kubelet to tidy up, beside all others.
+        // Those that wait longest come first: others run beside them.
         upgrade::CASES,
-        ends::CASES,
+        languages::CASES,
+        workloads::CASES,
+        examples::CASES,
+        autoscaling::CASES,
+        resources::CASES,
         restarts::CASES,
+        ends::CASES,
         looking::CASES,
         probes::CASES,
         neighbours::CASES,
         namespaces::CASES,
         volumes::CASES,
         security::CASES,
-        resources::CASES,
         network::CASES,
-        workloads::CASES,
-        autoscaling::CASES,
-        examples::CASES,
         images::CASES,
         installer::CASES,
-        languages::CASES,
         pages::CASES,
         rollout::CASES,
         survival::CASES,

@@ -15,6 +15,9 @@ pub(crate) const CASES: &[&[Case]] = &[
     kube_cases![Alone, EVERYWHERE;
         pods_run_on_while_containerd_is_killed,
         pods_run_on_while_containerd_is_restarted,
+    ],
+    // Neither is noticed by the pods of others.
+    kube_cases![Node, EVERYWHERE;
         pods_run_on_while_wisp_is_replaced,
         a_pod_whose_shim_is_killed_comes_back,
     ],
@@ -76,10 +79,10 @@ fn pods_run_on_while_containerd_is_killed(scene: &Scene<'_>) -> Outcome {
     while_stopped(scene, Service::Containerd, Signal::SIGKILL)
 }
 
-/// Puts every program of Wisp in its place again, as an upgrade does.
-const REPLACE: &str = r#"bin=$(dirname "$(command -v wisp)")
+/// Puts every program of Wisp in its place again, as an upgrade does; another case may do the same meanwhile.
+const REPLACE: &str = r#"bin=$(dirname "$(command -v wisp)") new=$bin/../new.$$
 for file in "$bin"/wisp "$bin"/wisp-runtime "$bin"/containerd-shim-wisp-v1 "$bin"/../libexec/wisp/*; do
-    cp "$file" "$file.new" && mv "$file.new" "$file" || exit 1
+    cp "$file" "$new" && mv "$new" "$file" || exit 1
 done"#;
 
 fn pods_run_on_while_wisp_is_replaced(scene: &Scene<'_>) -> Outcome {
