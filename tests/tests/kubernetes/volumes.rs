@@ -1,11 +1,15 @@
 //! Volumes.
 
+use std::thread;
+use std::time::Duration;
+
 use anyhow::ensure;
 use serde_json::{Value, json};
-use wisp_tests::kube::eventually;
+use wisp_tests::bed;
 use wisp_tests::kube::pod::Pod;
 use wisp_tests::kube::scene::{Scene, ended_with};
 use wisp_tests::kube::suite::{Case, EVERYWHERE, NODES};
+use wisp_tests::kube::{PATIENCE, eventually};
 use wisp_tests::{Outcome, kube_cases};
 
 pub(crate) const CASES: &[&[Case]] = &[
@@ -17,6 +21,7 @@ pub(crate) const CASES: &[&[Case]] = &[
     ],
     kube_cases![Pods, NODES; an_image_is_a_volume, what_is_read_only_may_be_so_to_its_depth],
     kube_cases![Node, NODES; a_claimed_volume_outlives_its_pod],
+    kube_cases![OnRequest, NODES; a_token_is_renewed_under_a_running_guest],
 ];
 
 /// What a guest prints of a file.
@@ -71,6 +76,20 @@ fn a_changed_config_map_is_seen(scene: &Scene<'_>) -> Outcome {
     config_map(scene, "two")?;
     eventually("the change is seen", || {
         Ok((scene.fetch("reads", "/file?/settings/key")? == "two").then_some(()))
+    })
+}
+
+/// kubelet renews a token after four fifths of its time, which is ten minutes at least.
+fn a_token_is_renewed_under_a_running_guest(scene: &Scene<'_>) -> Outcome {
+    let token = json!({"serviceAccountToken": {"path": "token", "expirationSeconds": 600}});
+    let pod = scene.service("reads").volume("token", json!({"projected": {"sources": [token]}}), "/token");
+    scene.ready(&pod)?;
+    let read = || scene.fetch("reads", "/file?/token/token");
+    let first = read()?;
+    ensure!(first.split('.').count() == 3, "no token: {first:?}");
+    bed::eventually("the token is another", 6 * PATIENCE, || {
+        thread::sleep(Duration::from_secs(5));
+        Ok((read()? != first).then_some(()))
     })
 }
 
