@@ -79,6 +79,9 @@ fn the_program_of_an_image_is_compiled_before_its_first_container(version: &'sta
     node.wisp(&["build", "-t", image, &namespace, &address, "--cmd", "hello", text(&wasm)])?.success()?;
     let said = node.wisp(&["compile", image])?.success()?;
     ensure!(said.starts_with("wisp.test/files:1 /rust-0.2.wasm: WASI 0.2 command, "), "{said}");
+    let listed: Value = serde_json::from_str(&node.wisp(&["compile", "--json", image])?.success()?)?;
+    ensure!(listed[0]["program"] == "wisp.test/files:1 /rust-0.2.wasm", "{listed}");
+    ensure!(listed[0]["kind"] == "command02" && listed[0]["code_bytes"].as_u64() > Some(0), "{listed}");
     node.runs_compiled(image)?;
     // An artifact of the same program has the same code.
     node.wisp(&["build", "-t", artifact, "--artifact", text(&wasm)])?.success()?;
