@@ -1,6 +1,5 @@
 //! Programs that run to completion: WASI 0.1 modules, and components that export `wasi:cli/run`.
 
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -12,10 +11,7 @@ use wisp_contract::counters::Counter;
 use wisp_contract::facts::Kind;
 
 use crate::host::{self, Host, ModuleGuest};
-use crate::prepare::{Parts, describe, not_given};
-
-/// How a prepared guest is run.
-pub(crate) type Run = Box<dyn FnOnce() -> ExitCode>;
+use crate::parts::{Parts, Run, describe, not_given};
 
 /// `_start` of a WASI 0.1 module.
 pub(crate) fn module(parts: &Parts<'_>, module: &Module) -> Result<Run> {

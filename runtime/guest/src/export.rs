@@ -6,16 +6,16 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, Val as WaveVal};
 use wasmtime::{ExternType, Module, Val, ValType};
 use wisp_contract::counters::Counter;
 use wisp_contract::plan::Plan;
 
-use crate::command::{Run, link_module, never_interrupted, runtime};
+use crate::command::{link_module, never_interrupted, runtime};
 use crate::host::Host;
-use crate::prepare::{Parts, check_count, no_such_export};
+use crate::parts::{Parts, Run};
 
 /// A core function.
 pub(crate) fn module(parts: &Parts<'_>, module: &Module, name: &str) -> Result<Run> {
@@ -166,6 +166,25 @@ fn print(values: impl Iterator<Item = String>) -> wasmtime::Result<()> {
         writeln!(stdout, "{value}")?;
     }
     Ok(stdout.flush()?)
+}
+
+/// The sentence for an export that is not there, with those that are.
+fn no_such_export(plan: &Plan, name: &str) -> anyhow::Error {
+    let callable: Vec<_> =
+        plan.program.facts.exports.iter().filter(|export| export.signature.is_some()).collect();
+    let listed = callable.iter().take(10).map(|export| export.name.as_str()).collect::<Vec<_>>().join(", ");
+    let more = if callable.len() > 10 { ", …" } else { "" };
+    anyhow!("{} has no function {name:?}; one of its exports was expected: {listed}{more}", plan.program.path)
+}
+
+/// Checks a count of arguments against a signature.
+fn check_count(name: &str, signature: &str, given: usize, wanted: usize) -> Result<()> {
+    ensure!(
+        given == wanted,
+        "{name} is {signature} and was given {given} argument{}; {wanted} were expected",
+        if given == 1 { "" } else { "s" }
+    );
+    Ok(())
 }
 
 #[cfg(test)]

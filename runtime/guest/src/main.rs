@@ -18,6 +18,7 @@ mod heap;
 mod host;
 mod http;
 mod load;
+mod parts;
 mod plan_in;
 mod prepare;
 mod seccomp;

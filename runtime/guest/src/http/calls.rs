@@ -16,8 +16,7 @@ use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 use wisp_contract::counters::Counter;
 
-use super::handler::Unhandled;
-use super::instances::{Instances, Ticket};
+use super::instances::{Instances, Ticket, Unhandled};
 use crate::host::Guest;
 
 /// Instances that wait for their next request; more are not kept, because they hold their memory.

@@ -3,8 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use wisp_contract::plan::HttpSettings;
 
+use super::activity::{Activity, State, now};
 use super::request::Service;
 
 /// How far a service is on its way to its end.
@@ -33,82 +33,8 @@ pub(crate) enum Phase {
 
 /// What clients get that were in the kernel's queue when it was emptied, to send the request that they connected for.
 const GRACE: Duration = Duration::from_secs(1);
-/// What a response gets to be written after its request's time is over: the 504 itself.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What a client is told that did not finish its request's headers in time.
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-
-/// Milliseconds since this process began to serve; times of connections fit into an atomic that way.
-fn now() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    // Never 0, which says "never".
-    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
-}
-
-/// What is known of one connection.
-#[derive(Debug, Default)]
-struct State {
-    /// Requests whose responses have not been sent.
-    active: AtomicU64,
-    served: AtomicU64,
-    is_http2: AtomicBool,
-    /// When the connection was opened, or its last response ended.
-    idle_since: AtomicU64,
-    /// When the first bytes after that came; 0 if none did.
-    heard_at: AtomicU64,
-    /// When the last request began.
-    began_at: AtomicU64,
-}
-
-impl State {
-    /// When the connection has had its time, in milliseconds as [`now`] counts.
-    fn deadline(&self, settings: &HttpSettings) -> u64 {
-        let at = |time: &AtomicU64| time.load(Ordering::Relaxed);
-        if at(&self.active) > 0 {
-            let last_words = u64::try_from(LAST_WORDS.as_millis()).unwrap_or(u64::MAX);
-            return at(&self.began_at).saturating_add(settings.request_timeout_ms).saturating_add(last_words);
-        }
-        let idle = at(&self.idle_since).saturating_add(settings.idle_timeout_ms);
-        let is_http2 = self.is_http2.load(Ordering::Relaxed);
-        match at(&self.heard_at) {
-            0 if at(&self.served) > 0 || is_http2 => idle,
-            0 => idle.min(at(&self.idle_since).saturating_add(settings.header_timeout_ms)),
-            // HTTP/2 has frames that belong to no request.
-            _ if is_http2 => idle,
-            heard => heard.saturating_add(settings.header_timeout_ms),
-        }
-    }
-
-    /// Whether the time is over in the middle of a request's headers (of HTTP/1).
-    fn is_in_headers(&self) -> bool {
-        self.active.load(Ordering::Relaxed) == 0
-            && self.heard_at.load(Ordering::Relaxed) != 0
-            && !self.is_http2.load(Ordering::Relaxed)
-    }
-}
-
-/// A request on a connection, until its response has been sent.
-pub(crate) struct Activity(Arc<State>);
-
-impl Activity {
-    fn begin(state: &Arc<State>, version: Version) -> Self {
-        state.active.fetch_add(1, Ordering::Relaxed);
-        state.served.fetch_add(1, Ordering::Relaxed);
-        state.heard_at.store(0, Ordering::Relaxed);
-        state.began_at.store(now(), Ordering::Relaxed);
-        if version == Version::HTTP_2 {
-            state.is_http2.store(true, Ordering::Relaxed);
-        }
-        Self(Arc::clone(state))
-    }
-}
-
-impl Drop for Activity {
-    fn drop(&mut self) {
-        self.0.idle_since.store(now(), Ordering::Relaxed);
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(
@@ -120,7 +46,7 @@ pub(crate) async fn serve(
     // Small writes (server-sent events) are not to wait for more.
     let _ = stream.set_nodelay(true);
     let stream = Arc::new(stream);
-    let state = Arc::new(State { idle_since: AtomicU64::new(now()), ..State::default() });
+    let state = Arc::new(State::new());
     let answers = {
         let (state, phase) = (Arc::clone(&state), phase.clone());
         service_fn(move |request: http::Request<hyper::body::Incoming>| {
@@ -208,15 +134,13 @@ async fn time_is_over(state: &State, settings: &HttpSettings) {
 
 /// Waits until the connection is to end as soon as its requests are answered.
 async fn its_end(state: &State, phase: &mut watch::Receiver<Phase>) {
-    let is_over = |at: &Phase| {
-        *at == Phase::Closing || (*at == Phase::Draining && state.is_http2.load(Ordering::Relaxed))
-    };
+    let is_over = |at: &Phase| *at == Phase::Closing || (*at == Phase::Draining && state.is_http2());
     while !is_over(&phase.borrow_and_update()) {
         if phase.changed().await.is_err() {
             return;
         }
     }
-    if state.served.load(Ordering::Relaxed) == 0 {
+    if !state.has_served() {
         tokio::time::sleep(GRACE).await;
     }
 }
@@ -248,10 +172,8 @@ impl Read for Watched {
                 (Some(read), _) => {
                     // SAFETY: read(2) has filled this many bytes.
                     unsafe { buffer.advance(read) };
-                    let state = &self.state;
-                    if read > 0 && state.active.load(Ordering::Relaxed) == 0 {
-                        let _ =
-                            state.heard_at.compare_exchange(0, now(), Ordering::Relaxed, Ordering::Relaxed);
+                    if read > 0 {
+                        self.state.hear();
                     }
                     return Poll::Ready(Ok(()));
                 }
@@ -296,40 +218,5 @@ impl Write for Watched {
             Err(rustix::io::Errno::NOTCONN) | Ok(()) => Poll::Ready(Ok(())),
             Err(error) => Poll::Ready(Err(error.into())),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings() -> HttpSettings {
-        HttpSettings {
-            header_timeout_ms: 10,
-            idle_timeout_ms: 100,
-            request_timeout_ms: 1_000,
-            ..HttpSettings::default()
-        }
-    }
-
-    #[test]
-    fn headers_that_do_not_end_have_less_time_than_a_kept_connection() {
-        let state = Arc::new(State { idle_since: AtomicU64::new(1), ..State::default() });
-        assert_eq!(state.deadline(&settings()), 11, "a client that connects and says nothing");
-        drop(Activity::begin(&state, Version::HTTP_11));
-        let idle_since = state.idle_since.load(Ordering::Relaxed);
-        assert_eq!(state.deadline(&settings()), idle_since + 100, "a connection that is kept");
-        state.heard_at.store(5, Ordering::Relaxed);
-        assert_eq!(state.deadline(&settings()), 15, "headers that begin and do not end");
-        assert!(state.is_in_headers());
-    }
-
-    #[test]
-    fn a_connection_is_not_idle_while_a_response_is_on_its_way() {
-        let state = Arc::new(State::default());
-        let activity = Activity::begin(&state, Version::HTTP_11);
-        assert!(state.deadline(&settings()) > 1_000);
-        drop(activity);
-        assert!(state.deadline(&settings()) < 1_000);
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use wasmtime_wasi_http::WasiBody;
 
 use super::calls::Calls;
-use super::instances::{Instances, Ticket};
+use super::instances::{Instances, Ticket, Unhandled};
 use super::tasks::Tasks;
 
 /// The program, as something that takes requests.
@@ -17,14 +17,6 @@ pub(crate) enum Handler {
     Calls(Arc<Calls>),
     /// A program of WASI 0.3.
     Tasks(Tasks),
-}
-
-/// Why a request was not answered.
-pub(crate) enum Unhandled {
-    /// There could be no instance for it; here it is again.
-    Uninstantiated(Arc<wasmtime::Error>, Box<Request<WasiBody>>),
-    /// The instance failed.
-    Failed(wasmtime::Error),
 }
 
 impl Handler {

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::Request;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use wasmtime::Store;
+use wasmtime_wasi_http::WasiBody;
 use wisp_contract::counters::Counter;
 use wisp_contract::plan::HttpSettings;
 use wisp_engine::Engine;
@@ -26,6 +28,14 @@ pub(crate) struct Instances {
     pub(crate) ticker: Ticker,
     /// Told when an instance is gone and its memory is free.
     pub(crate) freed: Arc<Notify>,
+}
+
+/// Why a request was not answered.
+pub(crate) enum Unhandled {
+    /// There could be no instance for it; here it is again.
+    Uninstantiated(Arc<wasmtime::Error>, Box<Request<WasiBody>>),
+    /// The instance failed.
+    Failed(wasmtime::Error),
 }
 
 /// One request from its headers to the end of both its response and its instance.

@@ -1,7 +1,7 @@
 //! HTTP services: components that export `wasi:http/incoming-handler` (0.2) or `wasi:http/handler` (0.3).
 //!
 //! [`listen`] opens the port, [`serve`] accepts connections and ends them gracefully, on the threads of a [`pool`];
-//! [`connection`] watches over one connection's time, [`request`] over one request's limits, and [`handler`] hands it to a fresh
+//! [`connection`] watches over one connection's time ([`activity`]), [`request`] over one request's limits, and [`handler`] hands it to a fresh
 //! instance, by [`calls`] (WASI 0.2) or [`tasks`] (0.3). [`instances`] is what both make them from, and [`ticker`] makes endless ones stop.
 //!
 //! HTTP/1.1 and HTTP/2 without TLS (prior knowledge) are told apart by a connection's first bytes. Trailers of requests reach
@@ -9,6 +9,7 @@
 //! response announces them (`Trailer: names`), as RFC 9110 section 6.5.1 has it and hyper does it. Bodies are streams both
 //! ways. A client that goes away does not end its request's instance, which has its request's time.
 
+mod activity;
 mod body;
 mod calls;
 mod connection;
@@ -32,9 +33,8 @@ use wisp_contract::facts::Kind;
 use self::calls::Calls;
 use self::handler::Handler;
 use self::tasks::Tasks;
-use crate::command::Run;
 use crate::host::Host;
-use crate::prepare::Parts;
+use crate::parts::{Parts, Run};
 use crate::{exit, heap, signals};
 
 /// An HTTP service, with its port opened but not yet listening.

@@ -14,10 +14,10 @@ use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::WasiBody;
 use wisp_contract::counters::Counter;
 
+use super::activity::Activity;
 use super::body::{Held, Limited};
-use super::connection::Activity;
-use super::handler::{Handler, Unhandled};
-use super::instances::Ticket;
+use super::handler::Handler;
+use super::instances::{Ticket, Unhandled};
 
 /// How long a request waits for memory that other requests hold.
 const WAIT_FOR_MEMORY: Duration = Duration::from_secs(5);

@@ -18,8 +18,7 @@ use wasmtime_wasi_http::handler::{
 use wasmtime_wasi_http::{WasiBody, WasiHttpView, p3};
 use wisp_contract::counters::Counter;
 
-use super::handler::Unhandled;
-use super::instances::{Instances, Ticket};
+use super::instances::{Instances, Ticket, Unhandled};
 use crate::host::Guest;
 
 /// A program of WASI 0.3 that takes requests.
