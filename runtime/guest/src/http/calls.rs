@@ -4,6 +4,7 @@
 //! other, which costs a small request more than its guest does.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
@@ -80,7 +81,8 @@ impl Calls {
             return Ok(instance);
         }
         let mut store = self.instances.store();
-        let proxy = self.program.instantiate_async(&mut store).await?;
+        // Large, and not to be a part of what each request is.
+        let proxy = Box::pin(self.program.instantiate_async(&mut store)).await?;
         self.instances.budget.counters().add(Counter::Instances, 1);
         Ok(Instance { store, proxy, served: 0 })
     }
@@ -105,7 +107,10 @@ impl Calls {
         ticket: Arc<Ticket>,
         deadline: Instant,
     ) {
-        let called = timeout_at(deadline, instance.call(request, &answer)).await;
+        let called = {
+            let call = pin!(instance.call(request, &answer));
+            timeout_at(deadline, call).await
+        };
         match called {
             Ok(Ok(())) => self.keep(instance),
             Ok(Err(error)) => {

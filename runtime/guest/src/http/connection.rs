@@ -51,11 +51,11 @@ pub(crate) async fn serve(
         let (state, phase) = (Arc::clone(&state), phase.clone());
         service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let version = request.version();
-            let answer = service.clone().answer(request, Activity::begin(&state, version));
-            let phase = phase.clone();
-            // hyper moves it about, and it is large.
+            let (service, phase) = (service.clone(), phase.clone());
+            let activity = Activity::begin(&state, version);
+            // hyper moves it about, and it is large; what is moved into it has a second place in it.
             Box::pin(async move {
-                let mut answer = answer.await?;
+                let mut answer = service.answer(request, activity).await?;
                 // HTTP/2 says it with GOAWAY.
                 if *phase.borrow() != Phase::Serving && version != Version::HTTP_2 {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -1,6 +1,7 @@
 //! One request: its limits, and the answers that the service gives in its guest's place.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -75,7 +76,12 @@ impl Service {
         let ticket = Ticket::new(instances, request.uri().path(), permit);
         let exceeded = Arc::new(AtomicBool::new(false));
         let request = request.map(|body| Limited::new(body, limit, Arc::clone(&exceeded)).boxed_unsync());
-        match timeout_at(deadline, self.handle(&ticket, request, deadline)).await {
+        let handled = {
+            // What is given to a time-out by value has a second place in this future, and is copied there.
+            let handled = pin!(self.handle(&ticket, request, deadline));
+            timeout_at(deadline, handled).await
+        };
+        match handled {
             Ok(Ok(response)) => Ok((response, ticket)),
             Ok(Err(_)) if exceeded.load(Ordering::Relaxed) => Err(Own::BodyTooLarge),
             Ok(Err(Own::TimedOut)) | Err(_) => {
