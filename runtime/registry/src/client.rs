@@ -11,8 +11,7 @@ use ureq::tls::TlsConfig;
 use ureq::{Agent, Body, SendBody, Timeout};
 use url::{Host, Url};
 
-use crate::hosts::Identity;
-use crate::tls::{self, Named};
+use crate::tls::{self, Identity, Named};
 use crate::{Error, Patience};
 
 /// How many redirects of one request are followed.

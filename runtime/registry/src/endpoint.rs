@@ -12,9 +12,6 @@ use crate::client::{Answer, Client, Request, Source, host, is_loopback, status_f
 use crate::hosts::{self, Address};
 use crate::{Error, Options};
 
-/// The registry that names without a host are of, as they stand in references, and its server.
-const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
-
 /// What an address may be asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Use {
@@ -70,11 +67,6 @@ pub(crate) fn all(name: &str, options: &Options) -> Result<Vec<Endpoint>, Error>
     addresses.into_iter().map(|address| Endpoint::new(name, address, options)).collect()
 }
 
-/// Where a registry is when nothing else says it: `https://registry.example`.
-pub(crate) fn server(name: &str) -> String {
-    format!("https://{}", if name == HUB.0 { HUB.1 } else { name })
-}
-
 fn parse(name: &str, address: &str) -> Result<Url, Error> {
     let wrong = |reason: &str| Error::Name { name: name.to_owned(), reason: reason.to_owned() };
     let url = Url::parse(address).map_err(|_| wrong("expected HOST or HOST:PORT"))?;
@@ -85,7 +77,7 @@ fn parse(name: &str, address: &str) -> Result<Url, Error> {
 /// The address of a registry that no file says anything of. A loopback address speaks plain HTTP, as it does to Docker, but on
 /// TLS's own port and where a certificate is spoken of.
 fn own(name: &str, options: &Options) -> Result<Address, Error> {
-    let mut base = parse(name, &format!("{}/v2", server(name)))?;
+    let mut base = parse(name, &format!("{}/v2", hosts::server(name)))?;
     let tls = options.ca.is_some() || options.insecure_skip_verify || name.ends_with(":443");
     if is_loopback(&base) && !tls {
         base = parse(name, &base.as_str().replacen("https", "http", 1))?;
@@ -96,7 +88,7 @@ fn own(name: &str, options: &Options) -> Result<Address, Error> {
 
 impl Endpoint {
     fn new(name: &str, address: Address, options: &Options) -> Result<Self, Error> {
-        let server = parse(name, &server(name))?;
+        let server = parse(name, &hosts::server(name))?;
         let is_server = (address.base.host(), address.base.port()) == (server.host(), server.port());
         let ca: Vec<PathBuf> = address.ca.iter().cloned().chain(options.ca.clone()).collect();
         let skips = (address.skip_verify || options.insecure_skip_verify, options.insecure_skip_verify);

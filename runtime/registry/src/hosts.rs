@@ -8,7 +8,11 @@ use serde::Deserialize;
 use toml::Spanned;
 use url::Url;
 
+use crate::tls::Identity;
 use crate::{Error, file};
+
+/// The registry that names without a host are of, as they stand in references, and its server.
+const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 
 /// One address of a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,13 +33,6 @@ pub(crate) struct Address {
     pub(crate) skip_verify: bool,
     /// What is sent along with each request.
     pub(crate) headers: Vec<(String, String)>,
-}
-
-/// A client's certificate and its key, which may be in the same PEM file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -104,6 +101,11 @@ impl OneOrMore {
     }
 }
 
+/// Where a registry is when nothing else says it: `https://registry.example`.
+pub(crate) fn server(name: &str) -> String {
+    format!("https://{}", if name == HUB.0 { HUB.1 } else { name })
+}
+
 /// The addresses of a registry in the order in which they are tried, by the first file that there is for its name; none where
 /// there is no file.
 ///
@@ -144,7 +146,7 @@ fn parse(text: &str, name: &str, path: &Path) -> Result<Vec<Address>, String> {
     for (address, host) in hosts {
         all.push(resolve(&address, host.into_inner(), folder)?);
     }
-    let server = server.unwrap_or_else(|| crate::endpoint::server(name));
+    let server = server.unwrap_or_else(|| self::server(name));
     all.push(resolve(&server, own, folder)?);
     Ok(all)
 }

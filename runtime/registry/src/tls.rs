@@ -6,8 +6,14 @@ use std::sync::{Arc, OnceLock};
 use rustls::CertificateError;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
-use crate::hosts::Identity;
 use crate::{Error, file};
+
+/// A client's certificate and its key, which may be in the same PEM file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
 
 /// Who is trusted further, and what is shown to whom asks for it.
 #[derive(Debug, Clone)]
