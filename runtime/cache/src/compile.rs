@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::unistd::{Gid, Pid, Uid, geteuid, getpid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Pid, Uid, getpid, setgroups, setresgid, setresuid};
 use oci_spec::runtime::{LinuxCpuBuilder, LinuxMemoryBuilder, LinuxResourcesBuilder};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -23,7 +23,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use wisp_cgroup::Cgroup;
 use wisp_contract::facts::Facts;
 
-use crate::{Compiled, in_memory};
+use crate::{Compiled, in_memory, personal};
 
 /// The cgroup that all compiles of the node share.
 pub const COMPILER_CGROUP: &str = "/wisp-compiler";
@@ -34,7 +34,7 @@ const CODE_FD: RawFd = 3;
 /// and takes no pages of 2 MiB, which are zeroed whole for the part that is used.
 const ALLOCATOR: [(&str, &str); 2] = [("MIMALLOC_PURGE_DELAY", "-1"), ("MIMALLOC_ALLOW_THP", "0")];
 /// Who the compiler runs as: nobody, in every distribution.
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 /// What the kernel's OOM killer takes first (`proc(5)`, `oom_score_adj`).
 const FIRST_TO_GO: &str = "1000";
 /// How often a compile looks whether it is still wanted.
@@ -136,7 +136,7 @@ pub(crate) fn run(
 fn confine(command: &mut Command, limits: &wisp_config::Compiler, code: RawFd) -> Result<(), Failure> {
     let filter = filter().map_err(io::Error::other)?;
     let (memory, seconds) = (limits.memory.as_u64(), limits.timeout.as_secs().max(1));
-    let parent = getpid();
+    let (parent, is_root) = (getpid(), personal::is_root());
     let in_child = move || {
         die_with(parent)?;
         setrlimit(Resource::RLIMIT_AS, memory, memory)?;
@@ -148,7 +148,7 @@ fn confine(command: &mut Command, limits: &wisp_config::Compiler, code: RawFd) -
             return Err(io::Error::last_os_error());
         }
         // Who is not root compiles as themselves, for a cache of their own.
-        if geteuid().is_root() {
+        if is_root {
             setgroups(&[])?;
             setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY))?;
             setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY))?;

@@ -24,7 +24,6 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use wisp_config::Config;
 use wisp_contract::companion;
@@ -95,7 +94,7 @@ impl Cache {
     /// If the compiler is not installed, or a cache of one's own cannot be made.
     pub fn of(config: &Config) -> Result<Self, Error> {
         let compiler = companion::find("wisp-compiler").map_err(Error::Compiler)?;
-        if geteuid().is_root() {
+        if personal::is_root() {
             return Ok(Self::at(config, Path::new(RUN), compiler));
         }
         let folder = personal::folder()?;

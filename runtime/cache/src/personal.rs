@@ -1,4 +1,4 @@
-//! The cache of one who is not root.
+//! The cache of one who is not root, or root only to themselves.
 //!
 //! What is in it is run as machine code of theirs, so it must be a folder that only they can write.
 
@@ -8,6 +8,26 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
+
+use crate::compile::NOBODY;
+
+/// Whether this process is root among others. Root of a user namespace with no other user (`unshare --map-root-user`) is somebody
+/// outside, who can become nobody else.
+pub(crate) fn is_root() -> bool {
+    let is_among_others = |map: &str| {
+        // A kernel without user namespaces has no maps.
+        fs::read_to_string(format!("/proc/self/{map}")).map_or(true, |map| names(&map, NOBODY))
+    };
+    geteuid().is_root() && is_among_others("uid_map") && is_among_others("gid_map")
+}
+
+/// Whether a map of ids (`user_namespaces(7)`: lines of first, first outside, length) has this one.
+fn names(map: &str, id: u32) -> bool {
+    map.lines().any(|line| {
+        let numbers: Vec<u64> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        matches!(numbers[..], [first, _, length] if (first..first + length).contains(&id.into()))
+    })
+}
 
 /// Makes the folder where it is not there: `$XDG_CACHE_HOME/wisp`, or `~/.cache/wisp`.
 ///
@@ -39,6 +59,14 @@ fn own(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_of_one_user_has_nobody_else() {
+        assert!(names("         0          0 4294967295\n", NOBODY));
+        assert!(names("0 1000 1\n1 100000 65536\n", NOBODY), "rootless containers");
+        assert!(!names("         0       1000          1\n", NOBODY));
+        assert!(!names("", NOBODY) && !names("0 0\n", NOBODY));
+    }
 
     #[test]
     fn only_its_owner_enters_it() {

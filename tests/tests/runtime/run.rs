@@ -28,6 +28,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     run_serves_until_it_is_interrupted,
     run_takes_images_by_name_and_from_layouts_and_archives,
     run_does_with_an_image_what_docker_does,
+    root_of_a_namespace_of_their_own_runs_as_whoever_they_are,
     images_are_listed_renamed_and_removed,
 ];
 
@@ -59,6 +60,13 @@ impl User {
     }
 
     fn wisp(&self, args: &[&str]) -> Result<Command> {
+        let mut command = self.program(&[])?;
+        command.args(args);
+        Ok(command)
+    }
+
+    /// `wisp`, run by another program.
+    fn program(&self, by: &[&str]) -> Result<Command> {
         // A process that enters a space is at its root.
         let mut command = self.space.command("env");
         command.arg("-C").arg(&self.folder);
@@ -66,8 +74,8 @@ impl User {
             command.args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
         }
         command
+            .args(by)
             .arg(site::binary("wisp")?)
-            .args(args)
             .env("XDG_CACHE_HOME", self.folder.join("cache"))
             .env("XDG_DATA_HOME", self.folder.join("data-home"));
         Ok(command)
@@ -267,6 +275,16 @@ fn run_does_with_an_image_what_docker_does() -> Outcome {
         let ended = user.run(&["wisp.test/app:1", "cat", "/new"])?;
         ensure!(ended.code == 1, "{ended:?}");
     }
+    Ok(())
+}
+
+fn root_of_a_namespace_of_their_own_runs_as_whoever_they_are() -> Outcome {
+    let [_, nobody] = users("namespace")?;
+    let guest = site::guest("rust-0.2.wasm")?.display().to_string();
+    let mut command = nobody.program(&["unshare", "--user", "--map-root-user"])?;
+    let ended = process::run(command.args(["run", &guest, "hello"]), LIMIT)?;
+    ensure!(ended.code == 0 && ended.stdout == "hello from Rust, WASI 0.2\n", "{ended:?}");
+    ensure!(nobody.folder.join("cache/wisp/compiled").is_dir(), "the compiled code is in no cache of theirs");
     Ok(())
 }
 
