@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use wisp_tests::bed::{LIMIT, eventually};
 use wisp_tests::cri::config::SHIM;
 use wisp_tests::cri::pod::Pod;
 
@@ -35,7 +36,9 @@ pub(crate) fn measure() -> Result<Vec<Figure>> {
             let pod = node.pod().run()?;
             let container = pod.container(&["/http-0.2.wasm"]).start()?;
             let processes = processes::of(&container)?;
-            processes::ask(pod.pid()?)?;
+            // It is started; that it listens comes a moment later.
+            let pid = pod.pid()?;
+            eventually("an answer", LIMIT, || Ok(processes::ask(pid).ok()))?;
             anyhow::Ok((pod, processes))
         };
         pods.push(add().with_context(|| format!("after {} pods", pods.len()))?);
