@@ -81,14 +81,17 @@ fn a_change_of_limits_may_want_a_container_started_anew(scene: &Scene<'_>) -> Ou
     Ok(())
 }
 
-/// Changes the limits in place, and waits until kubelet says that they are.
+/// Changes the limits in place, and waits until kubelet says that they are and that it has done with it.
 fn resize(scene: &Scene<'_>, memory: &str, cpu: &str) -> Outcome {
     let patch = json!({"spec": {"containers": [{"name": "main", "resources": {"limits": {"memory": memory, "cpu": cpu}}}]}});
     scene.kubectl.run(&["patch", "pod", "resized", "--subresource=resize", "--patch", &patch.to_string()])?;
     scene
         .until("resized", "resized", |pod| {
-            let limits = &pod["status"]["containerStatuses"][0]["resources"]["limits"];
-            limits["memory"] == memory && limits["cpu"] == cpu
+            let status = &pod["status"];
+            let limits = &status["containerStatuses"][0]["resources"]["limits"];
+            let is_of_resizing = |condition: &Value| condition["type"] == "PodResizeInProgress";
+            let is_done = !status["conditions"].as_array().into_iter().flatten().any(is_of_resizing);
+            limits["memory"] == memory && limits["cpu"] == cpu && is_done
         })
         .map(drop)
 }
