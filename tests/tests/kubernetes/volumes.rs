@@ -88,6 +88,7 @@ fn a_token_is_renewed_under_a_running_guest(scene: &Scene<'_>) -> Outcome {
     let first = read()?;
     ensure!(first.split('.').count() == 3, "no token: {first:?}");
     bed::eventually("the token is another", 6 * PATIENCE, || {
+        // Nothing tells of it but the file, each look is an exec, and there are eight minutes of them.
         thread::sleep(Duration::from_secs(5));
         Ok((read()? != first).then_some(()))
     })
