@@ -16,12 +16,19 @@ pub const PROGRAMS: &[(&str, fn() -> u64)] = &[
     ("sha256", data::sha256),
 ];
 
-/// Runs a program; how long it took in milliseconds, and its checksum. `None` where there is none of this name.
+/// A processor that is slower for a moment, as a virtual one often is, only ever makes a run longer: the fastest of these is what the
+/// program takes.
+const TURNS: usize = 8;
+
+/// Runs a program; how long the fastest of its turns took in milliseconds, and its checksum. `None` where there is none of this name.
 pub fn run(name: &str) -> Option<(f64, u64)> {
     let (_, program) = PROGRAMS.iter().find(|(known, _)| *known == name)?;
-    let start = Instant::now();
-    let checksum = program();
-    Some((start.elapsed().as_secs_f64() * 1e3, checksum))
+    let turn = || {
+        let start = Instant::now();
+        let checksum = program();
+        (start.elapsed().as_secs_f64() * 1e3, checksum)
+    };
+    (0..TURNS).map(|_| turn()).min_by(|one, other| one.0.total_cmp(&other.0))
 }
 
 /// Numbers that look random and are always the same.
