@@ -25,7 +25,7 @@ ONLY ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build install installer-image dist dist-aarch64 site demo screenshot test $(addprefix test-,unit runtime containerd cri node kubernetes) lint audit clean guests \
-  testbed testbed-bench testbed-kubernetes testbed-wkg test-wkg test-wasmtime tools stage image-kubernetes \
+  testbed testbed-bench testbed-kubernetes testbed-wkg testbed-critest test-wkg test-critest test-wasmtime tools stage image-kubernetes \
   bench bench-check bench-programs bench-kubernetes $(addprefix bench-,$(SUBJECTS))
 
 help: ## this list
@@ -108,6 +108,9 @@ test-wkg: build guests testbed testbed-kubernetes testbed-wkg stage # what wkg p
 	@WISP_BIN=$(STAGE)/usr/local/bin cargo test $(CARGO_FLAGS) --quiet -p wisp-tests --test kubernetes -- \
 	  --ignored an_artifact_that_wkg_pushed_is_pulled
 
+test-critest: build guests testbed testbed-critest stage # Kubernetes' suite for CRI, under Wisp and runc; apart, because it takes long
+	@WISP_BIN=$(STAGE)/usr/local/bin cargo test $(CARGO_FLAGS) --quiet -p wisp-tests --test cri -- --ignored --nocapture the_validation_suite
+
 test-wasmtime: build guests testbed testbed-bench stage # what wisp makes runs under Wasmtime; apart, because that takes long to build
 	@WISP_BIN=$(STAGE)/usr/local/bin cargo test $(CARGO_FLAGS) --quiet -p wisp-tests --test runtime -- \
 	  --ignored wasmtime_runs
@@ -162,6 +165,10 @@ testbed-bench: ## what the bench compares with, in the same place
 testbed-kubernetes: ## Kubernetes and a node with systemd and cgroup v2, in the same place
 	@scripts/tools.sh kubernetes
 	@tests/bed/kubernetes.sh
+
+testbed-critest: # critest, and the busybox that its images are made of, in the same place
+	@tests/bed/build.sh critest
+	@tests/bed/kubernetes.sh busybox
 
 testbed-wkg: # wkg, which takes eight minutes of a processor, in the same place
 	@tests/bed/kubernetes.sh wkg

@@ -8,7 +8,10 @@
 #   $WISP_BED/kind/  kind's own way to change a node's containerd configuration, and its node's configuration
 #   $WISP_BED/k3s/   what renders templates as k3s does
 #   $WISP_BED/registry/   Debian's docker-registry, and oras, which Debian has from 13 on
+#   $WISP_BED/critest/    critest, Kubernetes' suite for what implements CRI; only where it is asked for (two minutes)
 #   $WISP_BED/docker/     docker, dockerd and buildx of Debian 13: those of Debian 12 run no shims but runc's
+#
+#   build.sh [critest]     all but critest without an argument
 #
 # What is there and was made from the same go.sum is left alone. Needs Go, and for runc libseccomp-dev and pkg-config.
 . "$(dirname "$0")/lib.sh"
@@ -58,6 +61,15 @@ kind() {
   rm -r "$copy"
 }
 
+# It is a test of its module, which builds with the versions of its own go.sum.
+critest() {
+  local copy=$bed/critest.new/copy
+  cp -r "$(cd "$here/critest" && go mod download && go list -m -f '{{.Dir}}' sigs.k8s.io/cri-tools)" "$copy"
+  chmod -R u+w "$copy"
+  (cd "$copy" && CGO_ENABLED=0 go test -c -trimpath -buildvcs=false -ldflags='-s -w' -o "$bed/critest.new/bin/critest" ./cmd/critest)
+  rm -r "$copy"
+}
+
 k3s() { go_program k3s "$bed/k3s.new/bin/k3s-rendered" . ; }
 
 # Both are ordinary programs, unpacked and not installed. Debian 12's C library is enough for oras.
@@ -91,6 +103,11 @@ build() {
 
 need_go
 lock
+if [ "${1:-}" = critest ]; then
+  cached critest "$(go_stamp critest)" critest
+  say "critest is in $bed"
+  exit
+fi
 for version in 1.6 1.7 2.2 2.4; do
   cached $version "$(stamp $version)" build $version
 done

@@ -3,7 +3,7 @@
 #
 #   rust-0.1.wasm rust-0.2.wasm rust-0.3.wasm   commands by WASI version       c.wasm go.wasm   commands of WASI 0.1
 #   http-0.2.wasm http-0.3.wasm http-js.wasm    services on wasi:http          native           rust-0.2's source for Linux
-#   pause                                       a pod's native holder
+#   pause effective                             a pod's native holder; what prints whose rights it has
 #
 #   speed.wasm speed-service.wasm               programs that compute, for the bench alone (tests/bench/guest)
 #
@@ -44,9 +44,12 @@ c() {
   put "$out/c.wasm.new" c.wasm
   rm "$out/c.wasm.new"
   need musl-gcc musl-tools
-  musl-gcc -static -s -Os -Wall -Wextra -o "$out/pause.new" "$here/c/pause.c"
-  put "$out/pause.new" pause
-  rm "$out/pause.new"
+  local native
+  for native in pause effective; do
+    musl-gcc -static -s -Os -Wall -Wextra -o "$out/$native.new" "$here/c/$native.c"
+    put "$out/$native.new" "$native"
+    rm "$out/$native.new"
+  done
 }
 
 go_() {

@@ -41,6 +41,8 @@ pub struct Options {
     /// Shims beside those of the product: `NAME` is run as `io.containerd.NAME.v1`, and by CRI's handler `NAME` as the sandbox of its
     /// pods (on 2.4).
     pub shims: Vec<(&'static str, PathBuf)>,
+    /// Whether its CRI plugin looks into [`Bed::registries`] for where a registry is.
+    pub registries: bool,
     /// Whether containerd and its shims log as on a node, and not at `debug`.
     pub quiet: bool,
 }
@@ -61,6 +63,7 @@ pub struct Bed {
     runc: bool,
     cri: bool,
     shims: Vec<(&'static str, PathBuf)>,
+    registries: bool,
     quiet: bool,
     daemon: Mutex<Option<(Child, &'static str)>>,
     events: OnceLock<Events>,
@@ -100,6 +103,7 @@ impl Bed {
             runc: !options.without_runc,
             cri: options.cri,
             shims: options.shims,
+            registries: options.registries,
             quiet: options.quiet,
             daemon: Mutex::new(None),
             events: OnceLock::new(),
@@ -197,8 +201,9 @@ impl Bed {
             if self.quiet { "info" } else { "debug" }
         );
         let shims: Vec<_> = self.shims.iter().map(|&(name, _)| name).collect();
+        let registries = self.registries.then(|| self.registries());
         Ok(if self.cri {
-            cri::config::with_cri(version, &self.folder, &common, &shims)?
+            cri::config::with_cri(version, &self.folder, &common, &shims, registries.as_deref())?
         } else {
             cri::config::without_cri(version, &common)
         })
@@ -226,6 +231,12 @@ impl Bed {
     pub fn socket(&self) -> PathBuf {
         // Short: a socket's path may have 107 characters.
         self.folder.join("c.sock")
+    }
+
+    /// The folder with `HOST/hosts.toml`, which says where the images of a registry are had.
+    #[must_use]
+    pub fn registries(&self) -> PathBuf {
+        self.folder.join("certs.d")
     }
 
     /// A client of its API.

@@ -70,6 +70,13 @@ impl Image {
         self
     }
 
+    /// The same, which runs with the rights of its owner, root.
+    #[must_use]
+    pub fn setuid_file_of(mut self, path: &str, source: PathBuf) -> Self {
+        self.files.push((path.to_owned(), Content::File(source), 0o4755));
+        self
+    }
+
     /// Adds a symbolic link.
     #[must_use]
     pub fn link(mut self, path: &str, to: &str) -> Self {

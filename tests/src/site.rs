@@ -158,6 +158,14 @@ pub fn docker(name: &str) -> Result<PathBuf> {
     existing(bed().join("docker/bin").join(name), "make testbed")
 }
 
+/// `critest`, Kubernetes' suite for what implements CRI.
+///
+/// # Errors
+/// One sentence where it is missing.
+pub fn critest() -> Result<PathBuf> {
+    existing(bed().join("critest/bin/critest"), "make testbed-critest")
+}
+
 /// The name of this run, which everything that it makes carries.
 #[must_use]
 pub fn run_name() -> String {

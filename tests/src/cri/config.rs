@@ -27,11 +27,17 @@ pub(crate) fn without_cri(version: &str, common: &str) -> String {
 }
 
 /// The configuration of a containerd with CRI, and beside it that of the network of its pods. Each of `shims` gets a handler of
-/// its name, on 2.4, whose containerd then does not ask for the figures of pods by itself.
+/// its name, on 2.4, whose containerd then does not ask for the figures of pods by itself. `registries` is its `config_path`, on 2.x.
 ///
 /// # Errors
 /// Those of writing it, and where the network's plugins are missing.
-pub(crate) fn with_cri(version: &str, folder: &Path, common: &str, shims: &[&str]) -> Result<String> {
+pub(crate) fn with_cri(
+    version: &str,
+    folder: &Path,
+    common: &str,
+    shims: &[&str],
+    registries: Option<&Path>,
+) -> Result<String> {
     let networks = folder.join("cni");
     fs::create_dir_all(&networks)?;
     fs::write(networks.join("10-pods.conflist"), network())?;
@@ -45,7 +51,12 @@ pub(crate) fn with_cri(version: &str, folder: &Path, common: &str, shims: &[&str
         ),
         _ => format!(
             "version = 3\n{common}{}",
-            version_3(version, &format!("bin_dirs = ['{plugins}']\nconf_dir = '{networks}'"), shims)
+            version_3(
+                version,
+                &format!("bin_dirs = ['{plugins}']\nconf_dir = '{networks}'"),
+                shims,
+                registries
+            )
         ),
     })
 }
@@ -66,7 +77,7 @@ fn version_2(cni: &str) -> String {
     )
 }
 
-fn version_3(version: &str, cni: &str, shims: &[&str]) -> String {
+fn version_3(version: &str, cni: &str, shims: &[&str], registries: Option<&Path>) -> String {
     let cri = "plugins.'io.containerd.cri.v1.runtime'";
     let runtimes = format!("{cri}.containerd.runtimes");
     // 2.2 wants the pause image even where it runs no pause container.
@@ -74,6 +85,9 @@ fn version_3(version: &str, cni: &str, shims: &[&str]) -> String {
     let sandbox = format!("sandboxer = 'shim'\n{without_pause}");
     // Who compares shims is not to measure what containerd asks all of them each second.
     let figures = if shims.is_empty() { "" } else { "stats_collect_period = '24h'\n" };
+    let registries = registries.map(|folder| {
+        format!("[plugins.'io.containerd.cri.v1.images'.registry]\nconfig_path = '{}'\n", folder.display())
+    });
     let more =
         shims.iter().map(|name| handler(&runtimes, name, &format!("io.containerd.{name}.v1"), &sandbox));
     format!(
@@ -82,7 +96,7 @@ fn version_3(version: &str, cni: &str, shims: &[&str]) -> String {
         handler(&runtimes, RUNC, "io.containerd.runc.v2", ""),
         handler(&runtimes, PODSANDBOX, "io.containerd.wisp.v1", "sandboxer = 'podsandbox'\n"),
         handler(&runtimes, SHIM, "io.containerd.wisp.v1", &sandbox),
-        more.collect::<String>(),
+        more.collect::<String>() + &registries.unwrap_or_default(),
     )
 }
 

@@ -58,6 +58,18 @@ impl<'a> Registry<'a> {
         format!("{}/{image}", self.address)
     }
 
+    /// Has its node pull the images of every other registry from this one, by their names there. The node's bed is one with
+    /// [`crate::bed::Options::registries`].
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn stand_in_for_all(&self) -> Result<()> {
+        let hosts = self.node.bed.registries().join("_default");
+        fs::create_dir_all(&hosts)?;
+        let mirror = format!("[host.'http://{}']\ncapabilities = ['pull', 'resolve']\n", self.address);
+        Ok(fs::write(hosts.join("hosts.toml"), mirror)?)
+    }
+
     /// A folder for files that are to be pushed.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -9,6 +9,7 @@ mod network;
 mod security;
 mod streams;
 mod survival;
+mod validation;
 mod volumes;
 
 fn main() {
@@ -26,5 +27,6 @@ fn main() {
         images::CASES,
         survival::CASES,
         survival::OWN_CASES,
+        validation::ON_REQUEST,
     ])
 }
