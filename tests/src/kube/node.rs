@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use crate::kube::config::{self, NEWEST, Shape};
-use crate::kube::{private, registry};
+use crate::kube::{eventually, private, registry};
 use crate::process::Finished;
 use crate::site;
 
@@ -61,6 +61,20 @@ pub trait Node: std::fmt::Debug + Send + Sync {
     fn inventory(&self) -> Result<BTreeSet<String>> {
         let lines = self.shell(&INVENTORY.replace("CONTROL-GROUPS", &self.control_groups()))?.success()?;
         Ok(lines.lines().map(str::to_owned).collect())
+    }
+
+    /// Waits until it holds nothing but what its inventory had `before`. kubelet removes containers and sandboxes once a minute,
+    /// which no configuration changes.
+    ///
+    /// # Errors
+    /// What is left.
+    fn nothing_new(&self, before: &BTreeSet<String>) -> Result<()> {
+        let mut new = Vec::new();
+        let gone = eventually("nothing is left", || {
+            new = self.inventory()?.difference(before).cloned().collect();
+            Ok(new.is_empty().then_some(()))
+        });
+        gone.with_context(|| format!("left behind on {}:\n{}", self.name(), new.join("\n")))
     }
 
     /// Stops the whole node and boots it again.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::{env, fs, thread};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use libtest_mimic::{Arguments, Trial};
 
 use crate::bed::lock;
@@ -244,15 +244,7 @@ fn nothing_new(name: &str, before: &BTreeSet<String>) -> Result<()> {
         let names = world.kubectl.run(&["get", "namespaces", "--output=name"])?;
         Ok((!prefixes.iter().any(|prefix| names.contains(prefix))).then_some(()))
     })?;
-    let node = world.node(name)?;
-    let mut new = Vec::new();
-    // kubelet removes containers once a minute, which no configuration changes.
-    let gone = eventually("nothing is left", || {
-        new = node.inventory()?.difference(before).cloned().collect();
-        Ok(new.is_empty().then_some(()))
-    });
-    ensure!(gone.is_ok(), "left behind on {name}:\n{}", new.join("\n"));
-    Ok(())
+    world.node(name)?.nothing_new(before)
 }
 
 /// Ends everything and removes the run's folder.

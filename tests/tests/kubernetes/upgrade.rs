@@ -1,6 +1,5 @@
 //! A node that gets a newer containerd and a newer Wisp under its pods.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -59,7 +58,8 @@ fn upgrade(scene: &Scene<'_>, cluster: &Cluster, upgraded: &mut Upgraded) -> Out
     eventually("the old pod's pause container is gone, and no new one has come", || {
         Ok((self::pauses(&node) == pauses - 1).then_some(()))
     })?;
-    is_gone(&scene, &node, &before)
+    scene.kubectl.run(&["delete", "deployments,pods", "--all", "--timeout=100s"])?;
+    node.nothing_new(&before)
 }
 
 /// The containerd of the node, as kubelet tells it.
@@ -145,17 +145,4 @@ fn is_as_it_was(scene: &Scene<'_>, pod: &Value) -> Outcome {
 /// How many pause containers run on the node.
 fn pauses(node: &Host) -> usize {
     node.processes().iter().filter(|process| process.command == "/pause").count()
-}
-
-/// Deletes everything; nothing of it is left on the node.
-fn is_gone(scene: &Scene<'_>, node: &Host, before: &BTreeSet<String>) -> Outcome {
-    scene.kubectl.run(&["delete", "deployments,pods", "--all", "--timeout=100s"])?;
-    let mut new = Vec::new();
-    // kubelet removes sandboxes once a minute, which no configuration changes.
-    let gone = eventually("nothing is left", || {
-        new = node.inventory()?.difference(before).cloned().collect();
-        Ok(new.is_empty().then_some(()))
-    });
-    ensure!(gone.is_ok(), "left behind:\n{}", new.join("\n"));
-    Ok(())
 }
