@@ -10,6 +10,7 @@
 //! - [`registry`] and [`docker`]: a registry, and a dockerd beside a containerd.
 //! - [`net`]: clients and servers inside a space.
 //! - [`leaks`]: what is left on the machine.
+//! - [`pages`]: the documentation, and what people type of it.
 //! - [`memo`]: what is made once; [`process`]: children with a bound.
 //! - [`suite`]: from a table of cases to a test binary; `finish`: what all of them do around their cases.
 
@@ -28,6 +29,7 @@ pub mod leaks;
 pub mod machine;
 pub mod memo;
 pub mod net;
+pub mod pages;
 pub mod process;
 pub mod registry;
 pub mod site;

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use wisp_tests::bed::{Bed, LIMIT};
+use wisp_tests::pages::Page;
 use wisp_tests::process;
 use wisp_tests::registry::Registry;
 use wisp_tests::suite::Case;
@@ -72,7 +73,11 @@ impl<'a> Person<'a> {
     }
 
     pub(crate) fn says_hello(&self, image: &str) -> Outcome {
-        let ended = Container::of_image(self.bed, image, &["/rust-0.2.wasm", "hello"]).run()?;
+        self.says_hello_by("/rust-0.2.wasm", image)
+    }
+
+    fn says_hello_by(&self, program: &str, image: &str) -> Outcome {
+        let ended = Container::of_image(self.bed, image, &[program, "hello"]).run()?;
         ensure!(ended.code == 0 && ended.stdout == HELLO, "{ended:?}");
         Ok(())
     }
@@ -138,8 +143,9 @@ fn an_image_that_containerd_exported_is_loaded_by_wisp_and_runs(bed: &Bed) -> Ou
 
 fn an_image_that_buildah_built_is_loaded_by_wisp_and_runs(bed: &Bed) -> Outcome {
     let person = Person::new(bed, "buildah")?;
-    fs::copy(guest()?, person.folder.join("rust-0.2.wasm"))?;
-    let dockerfile = "FROM scratch\nCOPY rust-0.2.wasm /rust-0.2.wasm\nENTRYPOINT [\"/rust-0.2.wasm\"]\n";
+    fs::copy(guest()?, person.folder.join("app.wasm"))?;
+    let page = Page::read("docs/images.md")?;
+    let dockerfile = page.blocks("dockerfile").next().context("a Dockerfile")?;
     fs::write(person.folder.join("Dockerfile"), dockerfile)?;
     let storage = ["--storage-driver", "vfs", "--root", "storage", "--runroot", "storage-run"];
     let buildah = |args: &[&str]| person.tool("buildah", &[&storage, args].concat());
@@ -149,7 +155,7 @@ fn an_image_that_buildah_built_is_loaded_by_wisp_and_runs(bed: &Bed) -> Outcome 
         let name = format!("wisp.test/{form}:1");
         buildah(&["push", "wisp.test/buildah", &format!("{form}:{form}.tar:{name}")])?;
         person.wisp_in(&["load", "-i", &format!("{form}.tar")])?;
-        person.says_hello(&name)?;
+        person.says_hello_by("/app.wasm", &name)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use wisp_tests::kube::PATIENCE;
 use wisp_tests::kube::cluster::is_ready;
 use wisp_tests::kube::scene::Scene;
 use wisp_tests::kube::suite::{Case, HOST, NODES};
-use wisp_tests::{Outcome, kube_cases, site};
+use wisp_tests::{Outcome, kube_cases, pages, site};
 
 pub(crate) const CASES: &[&[Case]] = &[
     kube_cases![Pods, NODES;
@@ -122,7 +122,24 @@ fn every_manifest_is_one_that_the_api_server_takes(scene: &Scene<'_>) -> Outcome
         let copy = copy.display().to_string();
         scene.kubectl.within("default").run(&["apply", "--dry-run=server", "--filename", &copy])?;
     }
+    for object in objects_of_pages()? {
+        scene.kubectl.within("default").run(&["apply", "--dry-run=server", "--filename", &object])?;
+    }
     let class = scene.kubectl.get(&["runtimeclass", "wisp"])?;
     ensure!(class["scheduling"]["nodeSelector"]["wisp.dev/installed"] == json!("true"), "{class}");
     Ok(())
+}
+
+/// The whole objects that the documentation has, each in a file.
+fn objects_of_pages() -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    for page in pages::all()? {
+        for object in page.blocks("yaml").filter(|text| text.starts_with("apiVersion:")) {
+            let file = site::run_folder()?.join(format!("object-{}.yaml", files.len()));
+            std::fs::write(&file, object)?;
+            files.push(file.display().to_string());
+        }
+    }
+    ensure!(files.len() >= 2, "{files:?}");
+    Ok(files)
 }

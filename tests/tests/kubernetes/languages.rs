@@ -9,6 +9,7 @@ use serde_json::Value;
 use wisp_tests::kube::cluster::is_ready;
 use wisp_tests::kube::scene::Scene;
 use wisp_tests::kube::suite::{Case, Place};
+use wisp_tests::pages as documentation;
 use wisp_tests::{Outcome, kube_cases, site};
 
 use crate::pages::{self, Shell};
@@ -17,7 +18,7 @@ pub(crate) const CASES: &[&[Case]] =
     &[kube_cases![Node, &[Place::Host]; the_examples_run_as_their_pages_say]];
 
 /// Folders of `examples/`, and how their programs call their languages.
-pub(crate) const EXAMPLES: &[(&str, &str)] = &[
+const EXAMPLES: &[(&str, &str)] = &[
     ("rust", "Rust"),
     ("rust-http", "Rust"),
     ("c", "C"),
@@ -39,7 +40,7 @@ fn the_examples_run_as_their_pages_say(scene: &Scene<'_>) -> Outcome {
         let mut shell = Shell::new(scene, folder.join(example))?;
         copy(&site::checkout().join("examples").join(example), &shell.here)?;
         let page = pages::page(&shell.here.join("README.md"))?;
-        let (_, commands) = pages::blocks(&page).next().context("a block of commands")?;
+        let (_, commands) = documentation::blocks(&page).next().context("a block of commands")?;
         for line in commands.lines() {
             shell.run(line).with_context(|| format!("{example}: {line}"))?;
         }

@@ -9,12 +9,12 @@ use wisp_tests::bed::LIMIT;
 use wisp_tests::kube::registry;
 use wisp_tests::kube::scene::{Scene, has_ended};
 use wisp_tests::kube::suite::{Case, HOST, UML};
+use wisp_tests::pages::{self, Page};
 use wisp_tests::{Outcome, kube_cases, process, site};
-
-use crate::languages::EXAMPLES;
 
 pub(crate) const CASES: &[&[Case]] = &[
     kube_cases![Alone, UML; the_quick_start_leads_to_a_pod],
+    kube_cases![Alone, HOST; the_readme_leads_to_a_pod_that_answers],
     kube_cases![Node, HOST; every_command_for_a_cluster_is_run_or_named],
 ];
 
@@ -43,10 +43,17 @@ const NOT_RUN: &[(&str, &str)] = &[
 const PORT_FORWARD: &str = "it does not end; a_port_is_forwarded runs one like it";
 
 /// What is run as it is written by a case of another file.
-const RUN_ELSEWHERE: &[(&str, &str)] = &[(
-    "kubectl --namespace wisp-system rollout status daemonset/wisp-installer",
-    "a_daemon_set_installs_wisp_and_another_takes_it_back",
-)];
+const RUN_ELSEWHERE: &[(&str, &str)] = &[
+    (
+        "kubectl --namespace wisp-system rollout status daemonset/wisp-installer",
+        "a_daemon_set_installs_wisp_and_another_takes_it_back",
+    ),
+    ("kubectl apply -f pod.yaml", "the_examples_run_as_their_pages_say"),
+];
+
+/// What kind 0.33 runs in its node for `kind load image-archive hello.tar` (`LoadImageArchive` in its `nodeutils`).
+const KIND_LOADS: &str =
+    "ctr --namespace=k8s.io images import --all-platforms --digests --snapshotter=overlayfs - <hello.tar";
 
 /// A person's shell, with Wisp's tools, the cluster and the registry of the tests.
 pub(crate) struct Shell<'a> {
@@ -107,11 +114,6 @@ impl<'a> Shell<'a> {
     }
 }
 
-/// The blocks of a page: the language of each, and its text.
-pub(crate) fn blocks(page: &str) -> impl Iterator<Item = (&str, &str)> {
-    page.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'))
-}
-
 /// A page with the tests' registry in place of the one that it has.
 pub(crate) fn page(path: &Path) -> Result<String> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
@@ -122,7 +124,7 @@ fn the_quick_start_leads_to_a_pod(scene: &Scene<'_>) -> Outcome {
     let mut shell = Shell::new(scene, site::run_folder()?.join("quick-start"))?;
     let page = page(&site::checkout().join("docs/quick-start.md"))?;
     let on_this_node = format!("spec:\n  nodeName: {}\n", scene.node()?.name());
-    for (language, text) in blocks(&page) {
+    for (language, text) in pages::blocks(&page) {
         if language == "yaml" {
             fs::write(shell.here.join("hello.yaml"), text.replace("spec:\n", &on_this_node))?;
             continue;
@@ -137,42 +139,56 @@ fn the_quick_start_leads_to_a_pod(scene: &Scene<'_>) -> Outcome {
     Ok(())
 }
 
+/// The README's first block, once there are programs and a cluster: the tests' own is in the place of kind's.
+fn the_readme_leads_to_a_pod_that_answers(scene: &Scene<'_>) -> Outcome {
+    let mut shell = Shell::new(scene, site::run_folder()?.join("readme"))?;
+    let example = site::checkout().join("examples/rust-http");
+    process::run(Command::new("cp").arg("-r").args([&example, &shell.here.join("rust-http")]), LIMIT)?
+        .success()?;
+    let readme = Page::read("README.md")?;
+    let block = readme.blocks("sh").next().context("a block of commands")?;
+    let (_, block) =
+        block.split_once("kind create cluster --config kind-config.yaml\n").context("a cluster")?;
+    let (block, forwarded) = block.split_once("kubectl port-forward ").context("a port that is forwarded")?;
+    for line in block.lines().filter(|line| !line.is_empty()) {
+        let line = line.replace("examples/rust-http", "rust-http");
+        if line == "kind load image-archive hello.tar" {
+            scene.node()?.shell(&format!("cd {} && {KIND_LOADS}", shell.here.display()))?.success()?;
+            continue;
+        }
+        shell.run(&line).with_context(|| line)?;
+    }
+    // One shell has both, as a person's does; kubectl would outlive it.
+    let kubectl = scene.kubectl.typed();
+    let said = shell.run(&format!("trap 'kill $!' EXIT\n{kubectl} port-forward {forwarded}"))?;
+    ensure!(said.contains("hello reader from Rust\n"), "{said}");
+    Ok(())
+}
+
 /// The commands for a cluster that a page has, without the remarks beside them.
 fn commands(page: &str) -> impl Iterator<Item = &str> {
     // Those of a manifest are in the comment that it begins with.
-    let lines = page.lines().map(|line| line.trim_start_matches("#   "));
-    let lines = lines.map(|line| line.split("  #").next().unwrap_or_default().trim());
-    lines.filter(|line| ["kubectl ", "kind create ", "(cd k8s"].iter().any(|word| line.starts_with(word)))
+    let lines = page.lines().map(|line| pages::command(line.trim_start_matches("#   ")));
+    lines.filter(|line| {
+        ["kubectl ", "kind create ", "kind load ", "(cd k8s"].iter().any(|word| line.starts_with(word))
+    })
 }
 
 fn every_command_for_a_cluster_is_run_or_named(_: &Scene<'_>) -> Outcome {
-    let root = site::checkout();
-    let quick_start = fs::read_to_string(root.join("docs/quick-start.md"))?;
-    let mut known: Vec<_> = commands(&quick_start).collect();
+    let (quick_start, readme) = (Page::read("docs/quick-start.md")?, Page::read("README.md")?);
+    let typed = readme.blocks("sh").next().unwrap_or_default();
+    let mut known: Vec<_> = commands(&quick_start.text).chain(commands(typed)).collect();
     known.extend(NOT_RUN.iter().chain(RUN_ELSEWHERE).map(|(command, _)| *command));
-    // The commands of each example, by the case for those.
-    known.push("kubectl apply -f pod.yaml");
     let mut seen = Vec::new();
-    for path in pages(root)? {
-        let page = fs::read_to_string(&path)?;
-        for command in commands(&page) {
-            ensure!(known.contains(&command), "{}: no case runs {command:?}", path.display());
+    let mut texts = pages::all()?;
+    texts.push(Page::read("kind-config.yaml")?);
+    for page in &texts {
+        for command in commands(&page.text) {
+            ensure!(known.contains(&command), "{}: no case runs {command:?}", page.path);
             seen.push(command.to_owned());
         }
     }
     let unseen: Vec<_> = known.iter().filter(|known| !seen.iter().any(|seen| seen == *known)).collect();
     ensure!(unseen.is_empty(), "no page has {unseen:?}");
     Ok(())
-}
-
-/// The files that a person takes commands for a cluster from.
-fn pages(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut pages = vec![root.join("README.md"), root.join("kind-config.yaml")];
-    let examples = EXAMPLES.iter().map(|(example, _)| format!("examples/{example}"));
-    for folder in ["docs", "examples"].map(str::to_owned).into_iter().chain(examples) {
-        let entries = fs::read_dir(root.join(folder))?.collect::<Result<Vec<_>, _>>()?;
-        let paths = entries.iter().map(fs::DirEntry::path);
-        pages.extend(paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
-    }
-    Ok(pages)
 }

@@ -12,6 +12,7 @@ mod inspect;
 mod podman;
 mod run;
 mod spec;
+mod typed;
 mod unified;
 
 fn main() {
@@ -29,6 +30,7 @@ fn main() {
         podman::CASES,
         run::CASES,
         spec::CASES,
+        typed::CASES,
         unified::CASES,
     ])
 }

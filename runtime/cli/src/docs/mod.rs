@@ -15,9 +15,11 @@ use wisp_config::Config;
 fn pages() -> BTreeMap<PathBuf, Page> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
     let mut paths = vec![root.join("README.md"), root.join("CONTRIBUTING.md"), root.join("CHANGELOG.md")];
-    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    paths.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
-    assert!(paths.len() > 10, "{paths:?}");
+    let files = |folder: &str| fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let found = files("docs").chain(files("examples"));
+    paths.extend(found.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    paths.extend(files("examples").map(|folder| folder.join("README.md")).filter(|page| page.is_file()));
+    assert!(paths.len() > 25, "{paths:?}");
     paths
         .into_iter()
         .map(|path| {
