@@ -32,7 +32,7 @@ pub(crate) fn module(parts: &Parts<'_>, module: &Module) -> Result<Run> {
             let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
             start.call_async(&mut store, ()).await
         });
-        end.code(result)
+        end.exit(result, runtime)
     }))
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn component(parts: &Parts<'_>, kind: Kind, component: &Component) ->
                     let command = linked.instantiate_async(&mut store).await?;
                     command.wasi_cli_run().call_run(&mut store).await
                 });
-                end.code(result.and_then(end_of_run))
+                end.exit(result.and_then(end_of_run), runtime)
             }))
         }
         Kind::Command03 => {
@@ -63,7 +63,7 @@ pub(crate) fn component(parts: &Parts<'_>, kind: Kind, component: &Component) ->
                     let command = linked.instantiate_async(&mut store).await?;
                     store.run_concurrent(async |store| command.wasi_cli_run().call_run(store).await).await?
                 });
-                end.code(result.and_then(end_of_run))
+                end.exit(result.and_then(end_of_run), runtime)
             }))
         }
         Kind::Http02 | Kind::Http03 | Kind::ComponentLibrary | Kind::Module | Kind::ModuleLibrary => bail!(

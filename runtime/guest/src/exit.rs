@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Error};
+use tokio::runtime::Runtime;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 use wisp_contract::plan::Plan;
@@ -37,12 +38,20 @@ impl End {
         })
     }
 
+    /// Ends the process with the guest's own exit code, or with a trap's. What host calls still do for the guest, on `runtime`, is
+    /// waited for; nothing else of the guest is taken apart before, because the kernel does that faster.
+    pub(crate) fn exit(self, result: Result<(), wasmtime::Error>, runtime: Runtime) -> ! {
+        let code = self.code(result);
+        drop(runtime);
+        std::process::exit(code.into())
+    }
+
     /// What it means: the guest's own exit code, or a trap that is explained on stderr and in the termination log.
-    pub(crate) fn code(self, result: Result<(), wasmtime::Error>) -> ExitCode {
-        let Err(error) = result else { return ExitCode::SUCCESS };
+    fn code(self, result: Result<(), wasmtime::Error>) -> u8 {
+        let Err(error) = result else { return 0 };
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
             // The kernel keeps the lowest eight bits, as of any program.
-            return ExitCode::from(exit.0.to_le_bytes()[0]);
+            return exit.0.to_le_bytes()[0];
         }
         let words = explain(&error, &self.program, &self.budget);
         say(&words);
@@ -50,7 +59,7 @@ impl End {
             // What the guest has written there itself stays, before this.
             let _ = log.write_all(&words.as_bytes()[..words.floor_char_boundary(TERMINATION_MESSAGE)]);
         }
-        ExitCode::from(TRAP)
+        TRAP
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn module(parts: &Parts<'_>, module: &Module, name: &str) -> Result<R
             func.call_async(&mut store, &params, &mut results).await?;
             print(results.iter().map(show))
         });
-        end.code(result)
+        end.exit(result, runtime)
     }))
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn component(parts: &Parts<'_>, component: &Component, name: &str) ->
             // What WAVE has no words for (resources, streams) is shown as well as can be.
             print(results.iter().map(|value| value.to_wave().unwrap_or_else(|_| format!("{value:?}"))))
         });
-        end.code(result)
+        end.exit(result, runtime)
     }))
 }
 

@@ -4,6 +4,8 @@
 //! process to trace, no mount, no BPF, no memory that becomes executable. The container's own seccomp profile, where it has
 //! one, was installed before and holds too.
 
+mod numbers;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
@@ -147,42 +149,51 @@ const IOCTLS: [u64; 6] = [
 
 /// Refuses from here on, on every thread, what this process has no use for: EPERM.
 pub(crate) fn confine() -> Result<()> {
-    let filter = filter().context("the filter of system calls")?;
-    seccompiler::apply_filter_all_threads(&filter)
-        .context("the filter of system calls was not taken by the kernel")
+    for filter in filters().context("the filters of system calls")? {
+        seccompiler::apply_filter_all_threads(&filter)
+            .context("the filters of system calls were not taken by the kernel")?;
+    }
+    Ok(())
 }
 
-fn filter() -> Result<BpfProgram> {
-    let mut rules: BTreeMap<libc::c_long, Vec<SeccompRule>> =
-        ALLOWED.iter().chain(OLDER).map(|number| (*number, vec![])).collect();
+/// Two filters, of which the stricter answer counts (`seccomp(2)`): by numbers, and of what that lets pass by arguments. The second
+/// also ends a process that makes calls of another architecture. After it no other is installed.
+fn filters() -> Result<[BpfProgram; 2]> {
+    let refusals = refusals()?;
+    let by_number = numbers::filter(ALLOWED.iter().chain(OLDER).chain(refusals.keys()).copied())?;
+    let refused = SeccompAction::Errno(libc::EPERM as u32);
+    let arch = std::env::consts::ARCH.try_into()?;
+    let by_arguments = SeccompFilter::new(refusals, SeccompAction::Allow, refused, arch)?;
+    Ok([by_number, by_arguments.try_into()?])
+}
+
+/// The calls that pass with some arguments only, each with rules for those with which it does not; without a rule it never does.
+fn refusals() -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>> {
     let executable = libc::PROT_EXEC as u64;
     let threads = libc::CLONE_THREAD as u64;
-    let only = |argument, length, comparison, value| {
-        SeccompCondition::new(argument, length, comparison, value).and_then(|one| SeccompRule::new(vec![one]))
-    };
-    let one_of = |argument, values: &[u64]| {
-        values
-            .iter()
-            .map(|value| only(argument, Dword, SeccompCmpOp::Eq, *value))
-            .collect::<Result<Vec<_>, _>>()
-    };
-    for mapping in [libc::SYS_mmap, libc::SYS_mprotect] {
-        rules.insert(mapping, vec![only(2, Dword, SeccompCmpOp::MaskedEq(executable), 0)?]);
-    }
-    rules.insert(libc::SYS_clone, vec![only(0, Qword, SeccompCmpOp::MaskedEq(threads), threads)?]);
-    rules.insert(libc::SYS_socket, one_of(0, &[libc::AF_INET as u64, libc::AF_INET6 as u64])?);
-    rules.insert(libc::SYS_ioctl, one_of(1, &IOCTLS)?);
-    rules.insert(libc::SYS_prctl, one_of(0, &[libc::PR_SET_NAME as u64])?);
-    // To ask for limits, not to set them.
-    rules.insert(libc::SYS_prlimit64, vec![only(2, Qword, SeccompCmpOp::Eq, 0)?]);
-    // To abort.
     let this = u64::from(std::process::id());
-    rules.insert(libc::SYS_tgkill, one_of(0, &[this])?);
-    rules.insert(libc::SYS_tkill, one_of(0, &[this])?);
-    let refused = SeccompAction::Errno(libc::EPERM as u32);
-    let filter =
-        SeccompFilter::new(rules, refused, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?;
-    Ok(filter.try_into()?)
+    let when = |argument, length, comparison, value| {
+        SeccompRule::new(vec![SeccompCondition::new(argument, length, comparison, value)?])
+    };
+    let none_of = |argument, values: &[u64]| {
+        let condition = |value: &u64| SeccompCondition::new(argument, Dword, SeccompCmpOp::Ne, *value);
+        SeccompRule::new(values.iter().map(condition).collect::<Result<_, _>>()?)
+    };
+    Ok(BTreeMap::from([
+        (libc::SYS_mmap, vec![when(2, Dword, SeccompCmpOp::MaskedEq(executable), executable)?]),
+        (libc::SYS_mprotect, vec![when(2, Dword, SeccompCmpOp::MaskedEq(executable), executable)?]),
+        (libc::SYS_clone, vec![when(0, Qword, SeccompCmpOp::MaskedEq(threads), 0)?]),
+        (libc::SYS_socket, vec![none_of(0, &[libc::AF_INET as u64, libc::AF_INET6 as u64])?]),
+        (libc::SYS_ioctl, vec![none_of(1, &IOCTLS)?]),
+        (libc::SYS_prctl, vec![none_of(0, &[libc::PR_SET_NAME as u64])?]),
+        // To ask for limits, not to set them.
+        (libc::SYS_prlimit64, vec![when(2, Qword, SeccompCmpOp::Ne, 0)?]),
+        // To abort.
+        (libc::SYS_tgkill, vec![none_of(0, &[this])?]),
+        (libc::SYS_tkill, vec![none_of(0, &[this])?]),
+        // The first filter lets it pass, so that the second can be installed.
+        (libc::SYS_seccomp, Vec::new()),
+    ]))
 }
 
 #[cfg(test)]
@@ -232,6 +243,40 @@ mod tests {
             }
             if libc::kill(1, 0) == 0 || !refused() {
                 return 7;
+            }
+            // These pass with other arguments.
+            let code = libc::MAP_PRIVATE | libc::MAP_ANON;
+            if libc::syscall(libc::SYS_mmap, 0, 4096, libc::PROT_EXEC, code, -1, 0) >= 0 || !refused() {
+                return 8;
+            }
+            if libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) >= 0 || !refused() {
+                return 9;
+            }
+            if libc::ioctl(0, libc::TIOCSTI, c"x".as_ptr()) == 0 || !refused() {
+                return 10;
+            }
+            if libc::prctl(libc::PR_SET_DUMPABLE, 1) == 0 || !refused() {
+                return 11;
+            }
+            let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+            if libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_CORE, &raw const limit, 0) == 0
+                || !refused()
+            {
+                return 12;
+            }
+            if libc::syscall(libc::SYS_tgkill, 1, 1, 0) == 0 || !refused() {
+                return 13;
+            }
+            if libc::syscall(libc::SYS_seccomp, 0, 0, 0) == 0 || !refused() {
+                return 14;
+            }
+            // And these are such others.
+            let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+            if socket < 0 || libc::mprotect(data, 4096, libc::PROT_READ) != 0 {
+                return 15;
+            }
+            if libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), 0) != 0 {
+                return 16;
             }
         }
         0
