@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ use crate::site;
 /// What is particular to it.
 const ADDRESS: &str = "192.168.77.2";
 const ADDRESS6: &str = "fd77::2";
+/// Its root, as ssh is told.
+const HOST: &str = "root@192.168.77.2";
+/// The name of the connection to it among the cluster's servers.
+const CONNECTION: &str = "ssh";
 const PODS: &str = "10.88.4.0/22";
 const PODS6: &str = "fd88:0:0:4::/64";
 const SHAPE: Shape = Shape {
@@ -38,16 +43,18 @@ const SHAPE: Shape = Shape {
 const SHARED: &str = "/host";
 const PROGRAMS: &str = "/opt/bed";
 
-/// The services of the node, as packages bring them.
+/// The services of the node, as packages bring them; but that they log to files: the journal takes too much of the processor.
 const CONTAINERD_UNIT: &str = "[Unit]\nRequiresMountsFor=/host\nAfter=network.target\n\
     [Service]\nEnvironment=PATH=/opt/bed/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
     ExecStart=/opt/bed/bin/containerd --config /host/containerd.toml\n\
     Type=notify\nDelegate=yes\nKillMode=process\nRestart=always\nRestartSec=1\nLimitNOFILE=infinity\nTasksMax=infinity\nOOMScoreAdjust=-999\n\
+    StandardOutput=append:/host/containerd.log\nStandardError=inherit\n\
     [Install]\nWantedBy=multi-user.target\n";
 const KUBELET_UNIT: &str = "[Unit]\nRequiresMountsFor=/host\nAfter=containerd.service\n\
     [Service]\nExecStartPre=/host/before-kubelet\n\
     ExecStart=/opt/bed/bin/kubelet --config=/host/kubelet.yaml --kubeconfig=/host/kubeconfig --node-ip=ADDRESSES --hostname-override=uml -v=2\n\
     Restart=always\nRestartSec=1\n\
+    StandardOutput=append:/host/kubelet.log\nStandardError=inherit\n\
     [Install]\nWantedBy=multi-user.target\n";
 
 /// kubelet reads the clock rate of the processors, which this kernel does not tell; and what is not here is behind the other end of
@@ -114,7 +121,23 @@ impl Uml {
         linux.arg(format!("hostfs={}", self.folder.join("shared").display()));
         linux.arg(format!("vec0:transport=tap,ifname={WIRE},depth=128"));
         self.cluster.servers.start("linux", linux)?;
-        self.until_reachable()
+        self.until_reachable()?;
+        // One connection for all shells: to make one is most of what a short one costs the node's processor.
+        let mut connection = self.ssh()?;
+        connection.args(["-M", "-N"]).arg(HOST);
+        self.cluster.servers.start(CONNECTION, connection)
+    }
+
+    /// `ssh` without a destination, by the connection of all shells where there is one.
+    fn ssh(&self) -> Result<Command> {
+        let mut ssh = self.cluster.space.command("ssh");
+        ssh.arg("-qi").arg(site::node("id")?).arg("-S").arg(self.folder.join("ssh"));
+        for option in
+            ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=5", "BatchMode=yes"]
+        {
+            ssh.args(["-o", option]);
+        }
+        Ok(ssh)
     }
 
     fn until_reachable(&self) -> Result<()> {
@@ -131,15 +154,8 @@ impl Node for Uml {
     }
 
     fn shell(&self, script: &str) -> Result<Finished> {
-        let mut ssh = self.cluster.space.command("ssh");
-        ssh.arg("-qi").arg(site::node("id")?);
-        for option in
-            ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=5", "BatchMode=yes"]
-        {
-            ssh.args(["-o", option]);
-        }
         let script = format!("export PATH={PROGRAMS}/bin:$PATH; {script}");
-        process::run(ssh.arg(format!("root@{ADDRESS}")).arg(script), PATIENCE)
+        process::run(self.ssh()?.arg(HOST).arg(script), PATIENCE)
     }
 
     fn control_groups(&self) -> String {
@@ -149,6 +165,7 @@ impl Node for Uml {
     /// Not by a reboot of its own: the kernel would start itself anew and find its end of the wire taken.
     fn reboot(&self) -> Result<()> {
         self.shell("systemctl poweroff --no-block")?;
+        self.cluster.servers.stop(CONNECTION, Signal::SIGTERM)?;
         self.cluster.servers.until_ended("linux", TO_POWER_OFF)?;
         self.boot()
     }
