@@ -8,45 +8,48 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use wisp_tests::kube::cluster::is_ready;
 use wisp_tests::kube::scene::Scene;
-use wisp_tests::kube::suite::{Case, Place};
+use wisp_tests::kube::suite::{Case, HOST};
 use wisp_tests::pages as documentation;
 use wisp_tests::{Outcome, kube_cases, site};
 
 use crate::pages::{self, Shell};
 
-pub(crate) const CASES: &[&[Case]] =
-    &[kube_cases![Node, &[Place::Host]; the_examples_run_as_their_pages_say]];
+/// Cases, each with its folder of `examples/`, and how the program there calls its language.
+macro_rules! examples {
+    ($($case:ident: $folder:literal, $language:literal;)*) => {
+        pub(crate) const CASES: &[&[Case]] = &[kube_cases![Node, HOST; $($case),*]];
+        $(fn $case(scene: &Scene<'_>) -> Outcome {
+            runs_as_its_page_says(scene, $folder, $language)
+        })*
+    };
+}
 
-/// Folders of `examples/`, and how their programs call their languages.
-const EXAMPLES: &[(&str, &str)] = &[
-    ("rust", "Rust"),
-    ("rust-http", "Rust"),
-    ("c", "C"),
-    ("cpp", "C++"),
-    ("zig", "Zig"),
-    ("go", "Go"),
-    ("assemblyscript", "AssemblyScript"),
-    ("python", "Python"),
-    ("javascript", "JavaScript"),
-    ("typescript", "TypeScript"),
-];
+// Those that take longest to build come first.
+examples! {
+    the_example_in_python_runs_as_its_page_says: "python", "Python";
+    the_example_in_typescript_runs_as_its_page_says: "typescript", "TypeScript";
+    the_example_in_javascript_runs_as_its_page_says: "javascript", "JavaScript";
+    the_example_in_rust_runs_as_its_page_says: "rust", "Rust";
+    the_example_of_http_in_rust_runs_as_its_page_says: "rust-http", "Rust";
+    the_example_in_assemblyscript_runs_as_its_page_says: "assemblyscript", "AssemblyScript";
+    the_example_in_zig_runs_as_its_page_says: "zig", "Zig";
+    the_example_in_go_runs_as_its_page_says: "go", "Go";
+    the_example_in_cpp_runs_as_its_page_says: "cpp", "C++";
+    the_example_in_c_runs_as_its_page_says: "c", "C";
+}
 
 /// How long a program with an engine in it may take until it is compiled.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-fn the_examples_run_as_their_pages_say(scene: &Scene<'_>) -> Outcome {
-    let folder = site::run_folder()?.join("examples");
-    for &(example, language) in EXAMPLES {
-        let mut shell = Shell::new(scene, folder.join(example))?;
-        copy(&site::checkout().join("examples").join(example), &shell.here)?;
-        let page = pages::page(&shell.here.join("README.md"))?;
-        let (_, commands) = documentation::blocks(&page).next().context("a block of commands")?;
-        for line in commands.lines() {
-            shell.run(line).with_context(|| format!("{example}: {line}"))?;
-        }
-        answers(scene, example, language).with_context(|| example)?;
+fn runs_as_its_page_says(scene: &Scene<'_>, example: &str, language: &str) -> Outcome {
+    let mut shell = Shell::new(scene, site::run_folder()?.join("examples").join(example))?;
+    copy(&site::checkout().join("examples").join(example), &shell.here)?;
+    let page = pages::page(&shell.here.join("README.md"))?;
+    let (_, commands) = documentation::blocks(&page).next().context("a block of commands")?;
+    for line in commands.lines() {
+        shell.run(line).with_context(|| line.to_owned())?;
     }
-    Ok(())
+    answers(scene, example, language)
 }
 
 /// A folder with the tests' registry in place of the one that pages have.

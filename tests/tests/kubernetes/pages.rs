@@ -48,7 +48,7 @@ const RUN_ELSEWHERE: &[(&str, &str)] = &[
         "kubectl --namespace wisp-system rollout status daemonset/wisp-installer",
         "a_daemon_set_installs_wisp_and_another_takes_it_back",
     ),
-    ("kubectl apply -f pod.yaml", "the_examples_run_as_their_pages_say"),
+    ("kubectl apply -f pod.yaml", "runs_as_its_page_says"),
 ];
 
 /// What kind 0.33 runs in its node for `kind load image-archive hello.tar` (`LoadImageArchive` in its `nodeutils`).
@@ -86,7 +86,7 @@ impl<'a> Shell<'a> {
         if let Some(pod) = line.strip_prefix("kubectl logs ").and_then(|rest| rest.split(' ').next()) {
             self.scene.until(pod, "ended", has_ended)?;
         }
-        let said = process::run(&mut self.command(&line)?, 16 * LIMIT)?.success()?;
+        let said = process::run(&mut self.command(&line)?, 4 * LIMIT)?.success()?;
         self.here = fs::read_to_string(self.home.join("pwd"))?.trim().into();
         Ok(said)
     }

@@ -17,10 +17,8 @@ pub(crate) const CASES: &[Case] = cases![Once:
 ];
 
 /// Pages and what they are typed by from their first command to the last: with a cluster (`kubernetes/pages.rs`, `languages.rs`).
-const WHOLE: &[(&str, &str)] = &[
-    ("docs/quick-start.md", "the_quick_start_leads_to_a_pod"),
-    ("examples/", "the_examples_run_as_their_pages_say"),
-];
+const WHOLE: &[(&str, &str)] =
+    &[("docs/quick-start.md", "the_quick_start_leads_to_a_pod"), ("examples/", "runs_as_its_page_says")];
 
 /// How the commands for a cluster begin, of which `kubernetes/pages.rs` keeps the same account.
 const CLUSTER: &[&str] = &["kubectl ", "kind create ", "kind load ", "(cd k8s"];
