@@ -16,6 +16,7 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use crate::Error;
+use crate::challenge::Challenge;
 use crate::client::{Answer, Client, Request, Source, host, is_loopback, read_bounded, status_failure};
 use crate::credentials::{Credential, Credentials};
 use crate::error::{Detail, clean};
@@ -62,13 +63,6 @@ impl std::fmt::Debug for Authorizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Authorizer").field("host", &self.host).finish_non_exhaustive()
     }
-}
-
-/// How a registry wants a login.
-#[derive(Debug, PartialEq, Eq)]
-enum Challenge {
-    Basic,
-    Bearer { realm: String, service: Option<String>, scope: Option<String> },
 }
 
 /// A token server's answer.
@@ -251,52 +245,12 @@ fn secret(text: &str) -> Option<HeaderValue> {
 fn challenge(response: &Response<Body>) -> Result<Challenge, String> {
     let headers = response.headers().get_all(WWW_AUTHENTICATE);
     let texts: Vec<_> = headers.iter().filter_map(|value| value.to_str().ok()).collect();
-    choose(&texts)
-}
-
-fn choose(headers: &[&str]) -> Result<Challenge, String> {
-    let mut found = None;
-    for challenge in headers.iter().flat_map(|text| http_auth::parse_challenges(text).unwrap_or_default()) {
-        let param = |name: &str| {
-            let mut params = challenge.params.iter();
-            params.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_unescaped())
-        };
-        if challenge.scheme.eq_ignore_ascii_case("bearer") {
-            let realm = param("realm").ok_or("its Bearer challenge has no realm")?;
-            return Ok(Challenge::Bearer { realm, service: param("service"), scope: param("scope") });
-        }
-        if challenge.scheme.eq_ignore_ascii_case("basic") {
-            found = Some(Challenge::Basic);
-        }
-    }
-    found.ok_or_else(|| {
-        format!("it offers {:?}, expected Bearer or Basic in WWW-Authenticate", clean(&headers.join(", ")))
-    })
+    Challenge::of(&texts)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_token_is_preferred_to_a_password() {
-        let bearer = r#"Bearer realm="https://a/token",service="r \"x\"",scope="repository:a/b:pull,push""#;
-        let Challenge::Bearer { realm, service, scope } = choose(&["Basic realm=\"x\"", bearer]).unwrap()
-        else {
-            panic!("no token")
-        };
-        assert_eq!(realm, "https://a/token");
-        assert_eq!(service.as_deref(), Some("r \"x\""));
-        assert_eq!(scope.as_deref(), Some("repository:a/b:pull,push"));
-        assert_eq!(choose(&["basic"]), Ok(Challenge::Basic));
-    }
-
-    #[test]
-    fn challenges_that_are_none_are_refused_in_words() {
-        for headers in [&[][..], &["Negotiate"], &["Bearer"], &["Bearer realm"], &["="], &["\u{7f}, ,,,"]] {
-            assert!(choose(headers).is_err(), "{headers:?}");
-        }
-    }
 
     #[test]
     fn a_password_in_the_clear_goes_to_a_plain_registrys_own_kind_only() {

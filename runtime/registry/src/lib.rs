@@ -7,6 +7,7 @@
 //! [spec]: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
 
 mod auth;
+mod challenge;
 mod client;
 mod credentials;
 mod endpoint;
@@ -22,6 +23,7 @@ mod retry;
 mod tls;
 mod verify;
 
+pub use challenge::Challenge;
 pub use credentials::{Credential, Credentials, Kept};
 pub use error::{Detail, Error};
 pub use options::{Options, Patience, Silent, Watch};
