@@ -107,6 +107,8 @@ test-kubernetes: build guests $(if $(KUBECONFIG),,testbed testbed-kubernetes) # 
 test-wkg: build guests testbed testbed-kubernetes testbed-wkg stage # what wkg pushes runs; apart, because wkg takes long to build
 	@WISP_BIN=$(STAGE)/usr/local/bin cargo test $(CARGO_FLAGS) --quiet -p wisp-tests --test kubernetes -- \
 	  --ignored an_artifact_that_wkg_pushed_is_pulled
+	@WISP_BIN=$(STAGE)/usr/local/bin cargo test $(CARGO_FLAGS) --quiet -p wisp-tests --test runtime -- \
+	  --ignored wkg_and_wisp
 
 test-critest: build guests testbed testbed-critest stage # Kubernetes' suite for CRI, under Wisp and runc; apart, because it takes long
 	@WISP_BIN=$(STAGE)/usr/local/bin cargo test $(CARGO_FLAGS) --quiet -p wisp-tests --test cri -- --ignored --nocapture the_validation_suite

@@ -15,6 +15,7 @@ use wisp_images::document::{self, Wasm};
 use wisp_images::image::Image;
 use wisp_images::name::reference;
 use wisp_images::store::{Hold, Store};
+use wisp_registry::Package;
 
 use super::{Failure, Origin, Program, Pull};
 use crate::images::{Node, source};
@@ -152,6 +153,10 @@ impl<'a> Meant<'a> {
 
 fn find(store: &Store, name: &str, origin: &Origin) -> Result<source::Image, Failure> {
     let missing = |error: anyhow::Error| Failure::NotFound(error);
+    if let Some(package) = package(name) {
+        let image = package.reference(&origin.remote.options(Progress::new().watch()));
+        return find(store, &image.map_err(|error| missing(error.into()))?.whole(), origin);
+    }
     let wanted = match origin.pull {
         Pull::Missing => store.find(name).is_err(),
         Pull::Always => true,
@@ -165,6 +170,11 @@ fn find(store: &Store, name: &str, origin: &Origin) -> Result<source::Image, Fai
         pulled?;
     }
     source::Image::open(store, name).map_err(missing)
+}
+
+/// The package that a name is of, as wkg has it, unless it is that of a file.
+fn package(name: &str) -> Option<Package> {
+    Package::parse(name).filter(|_| !source::is_path(name))
 }
 
 /// What an image starts. As docker has it: an entrypoint that is given takes the image's command away too.
@@ -224,7 +234,7 @@ pub(super) fn is_meant(name: &str) -> io::Result<bool> {
         Err(_) => {
             let looks = ["/", "./", "../"].iter().any(|start| name.starts_with(start));
             let ends = [".wasm", ".wat"].iter().any(|end| name.ends_with(end));
-            return Ok(!looks && !ends && reference(name).is_ok());
+            return Ok(!looks && !ends && (reference(name).is_ok() || package(name).is_some()));
         }
     };
     Ok(start.starts_with(&[0x1f, 0x8b]) || start.get(257..262) == Some(b"ustar"))
