@@ -6,7 +6,7 @@
 //! - [`bed`]: one containerd in a space; [`task`]: one container under it; [`client`] and [`events`]: its API.
 //! - [`cri`]: pods, as a kubelet makes them. [`kube`]: pods, as people make them: a whole Kubernetes.
 //! - [`machine`]: a root directory and a containerd of its own, for what changes a whole node.
-//! - [`bundle`]: an OCI bundle and `wisp-runtime` as a command line.
+//! - [`bundle`]: an OCI bundle and `wisp-runtime` as a command line; [`terminal`]: a command in a terminal.
 //! - [`registry`] and [`docker`]: a registry, and a dockerd beside a containerd.
 //! - [`net`]: clients and servers inside a space.
 //! - [`leaks`]: what is left on the machine.
@@ -36,6 +36,7 @@ pub mod site;
 pub mod space;
 pub mod suite;
 pub mod task;
+pub mod terminal;
 mod text;
 
 /// What a case answers.

@@ -12,6 +12,7 @@ mod inspect;
 mod podman;
 mod run;
 mod spec;
+mod terminal;
 mod typed;
 mod unified;
 
@@ -30,6 +31,7 @@ fn main() {
         podman::CASES,
         run::CASES,
         spec::CASES,
+        terminal::CASES,
         typed::CASES,
         unified::CASES,
     ])

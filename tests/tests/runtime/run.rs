@@ -36,14 +36,14 @@ const SUM: &str = r#"(module (func (export "add") (param i32 i32) (result i32)
     (i32.add (local.get 0) (local.get 1))))"#;
 
 /// Who runs, with a folder that is theirs.
-struct User {
-    space: Space,
-    folder: PathBuf,
+pub(crate) struct User {
+    pub(crate) space: Space,
+    pub(crate) folder: PathBuf,
     is_root: bool,
 }
 
 /// Root and nobody.
-fn users(case: &str) -> Result<[User; 2]> {
+pub(crate) fn users(case: &str) -> Result<[User; 2]> {
     let user = |name: &str| -> Result<User> {
         let folder = site::run_folder()?.join(format!("run-{case}-{name}"));
         fs::create_dir_all(&folder)?;
@@ -55,11 +55,13 @@ fn users(case: &str) -> Result<[User; 2]> {
 }
 
 impl User {
-    fn command(&self, args: &[&str]) -> Result<Command> {
+    /// `wisp run`.
+    pub(crate) fn command(&self, args: &[&str]) -> Result<Command> {
         self.wisp(&[&["run"], args].concat())
     }
 
-    fn wisp(&self, args: &[&str]) -> Result<Command> {
+    /// `wisp`.
+    pub(crate) fn wisp(&self, args: &[&str]) -> Result<Command> {
         let mut command = self.program(&[])?;
         command.args(args);
         Ok(command)
