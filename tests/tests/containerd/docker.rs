@@ -21,11 +21,16 @@ pub(crate) const CASES: &[Case] = cases![Own:
 pub(crate) const ONCE: &[Case] = cases![Once:
     an_image_that_docker_built_is_loaded_by_wisp_and_runs,
     an_image_that_buildx_wrote_is_loaded_by_wisp_and_runs,
+    docker_runs_what_it_built_and_wisp_copied,
+    docker_runs_what_buildx_wrote_and_skopeo_moved,
 ];
 
 /// The newest containerd, for what is the same on all of them.
 const NEWEST: &str = "2.4";
 const HELLO: &str = "hello from Rust, WASI 0.1\n";
+const HELLO_2: &str = "hello from Rust, WASI 0.2\n";
+/// docker's two builders, and what `DOCKER_BUILDKIT` is for each.
+const BUILDERS: [(&str, &str); 2] = [("classic", "0"), ("buildkit", "1")];
 
 /// What people write for docker, and the guest beside it.
 fn write_dockerfile(docker: &Docker<'_>) -> Outcome {
@@ -36,16 +41,19 @@ fn write_dockerfile(docker: &Docker<'_>) -> Outcome {
     Ok(fs::write(context.join("Dockerfile"), text)?)
 }
 
+fn build(docker: &Docker<'_>, buildkit: &str, name: &str) -> Outcome {
+    write_dockerfile(docker)?;
+    let mut build = docker.command(&["build", "--network=none", "-t", name, "app"])?;
+    process::run(build.env("DOCKER_BUILDKIT", buildkit), LIMIT)?.success().map(drop)
+}
+
 fn an_image_that_docker_built_is_loaded_by_wisp_and_runs() -> Outcome {
     let bed = Bed::start(NEWEST)?;
     let docker = Docker::start(&bed, Store::Own)?;
     let person = Person::new(&bed, "docker")?;
-    write_dockerfile(&docker)?;
-    for (builder, buildkit) in [("classic", "0"), ("buildkit", "1")] {
+    for (builder, buildkit) in BUILDERS {
         let name = format!("wisp.test/{builder}:1");
-        let mut build = docker.command(&["build", "--network=none", "-t", &name, "app"])?;
-        build.env("DOCKER_BUILDKIT", buildkit);
-        process::run(&mut build, LIMIT)?.success().context(builder)?;
+        build(&docker, buildkit, &name).context(builder)?;
         let archive = person.folder.join(format!("{builder}.tar")).display().to_string();
         docker.run(&["save", "-o", &archive, &name])?;
         person.wisp_in(&["load", "-i", &archive])?;
@@ -54,15 +62,21 @@ fn an_image_that_docker_built_is_loaded_by_wisp_and_runs() -> Outcome {
     Ok(())
 }
 
+/// The OCI archive that buildx writes of an image.
+fn buildx(docker: &Docker<'_>, person: &Person<'_>, name: &str) -> Result<String> {
+    write_dockerfile(docker)?;
+    let archive = person.folder.join("buildx.tar").display().to_string();
+    let output = format!("type=oci,dest={archive},name={name}");
+    docker.run(&["buildx", "build", "--output", &output, "app"])?;
+    Ok(archive)
+}
+
 fn an_image_that_buildx_wrote_is_loaded_by_wisp_and_runs() -> Outcome {
     let bed = Bed::start(NEWEST)?;
     let docker = Docker::start(&bed, Store::Containerd)?;
     let person = Person::new(&bed, "buildx")?;
-    write_dockerfile(&docker)?;
     let name = "wisp.test/buildx:1";
-    let archive = person.folder.join("buildx.tar").display().to_string();
-    let output = format!("type=oci,dest={archive},name={name}");
-    docker.run(&["buildx", "build", "--output", &output, "app"])?;
+    let archive = buildx(&docker, &person, name)?;
     person.wisp_in(&["load", "-i", &archive])?;
     person.says_hello(name)
 }
@@ -70,6 +84,38 @@ fn an_image_that_buildx_wrote_is_loaded_by_wisp_and_runs() -> Outcome {
 /// Runs a container to its end, as [`WISP`].
 fn run(docker: &Docker<'_>, args: &[&str]) -> Result<Finished> {
     docker.finished(&[&["run", "--rm", "--network=host", "--runtime", WISP], args].concat())
+}
+
+fn docker_runs_what_it_built_and_wisp_copied() -> Outcome {
+    let bed = Bed::start(NEWEST)?;
+    let docker = Docker::start(&bed, Store::Own)?;
+    let person = Person::new(&bed, "copied")?;
+    let registry = person.registry(5110)?;
+    for (builder, buildkit) in BUILDERS {
+        let (built, copied) =
+            (registry.name(&format!("{builder}:1")), registry.name(&format!("{builder}:2")));
+        build(&docker, buildkit, &built).context(builder)?;
+        docker.run(&["push", &built])?;
+        person.wisp(&["cp", &built, &copied])?;
+        docker.run(&["pull", &copied])?;
+        let ended = run(&docker, &[&copied, "hello"])?;
+        ensure!(ended.code == 0 && ended.stdout == HELLO_2, "{builder}: {ended:?}");
+    }
+    Ok(())
+}
+
+fn docker_runs_what_buildx_wrote_and_skopeo_moved() -> Outcome {
+    let bed = Bed::start(NEWEST)?;
+    let docker = Docker::start(&bed, Store::Containerd)?;
+    let person = Person::new(&bed, "moved")?;
+    let registry = person.registry(5111)?;
+    let moved = registry.name("moved:1");
+    let archive = format!("oci-archive:{}", buildx(&docker, &person, "wisp.test/buildx:1")?);
+    person.skopeo(&["copy", "--dest-tls-verify=false", &archive, &format!("docker://{moved}")])?;
+    docker.run(&["pull", &moved])?;
+    let ended = run(&docker, &[&moved, "hello"])?;
+    ensure!(ended.code == 0 && ended.stdout == HELLO_2, "{ended:?}");
+    Ok(())
 }
 
 fn docker_runs_what_wisp_made(version: &'static str) -> Outcome {

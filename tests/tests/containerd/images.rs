@@ -72,6 +72,10 @@ impl<'a> Person<'a> {
         process::run(&mut self.command(name.into(), args)?, LIMIT)?.success().with_context(|| name.to_owned())
     }
 
+    pub(crate) fn skopeo(&self, args: &[&str]) -> Result<String> {
+        self.tool("skopeo", &[&["--insecure-policy"], args].concat())
+    }
+
     pub(crate) fn says_hello(&self, image: &str) -> Outcome {
         self.says_hello_by("/rust-0.2.wasm", image)
     }
@@ -165,18 +169,17 @@ fn skopeo_moves_what_wisp_made_and_wisp_what_skopeo_moved(bed: &Bed) -> Outcome 
     let registry = person.registry(5104)?;
     person.wisp(&["build", "-t", "wisp.test/app:1", &guest()?])?;
     person.wisp(&["save", "-o", "app.tar", "wisp.test/app:1"])?;
-    let skopeo = |args: &[&str]| person.tool("skopeo", &[&["--insecure-policy"], args].concat());
     for (from, name) in [
         ("oci-archive:app.tar", registry.name("skopeo:archive")),
         ("docker-archive:app.tar", registry.name("skopeo:docker")),
         ("oci:wisp/images:1", registry.name("skopeo:layout")),
     ] {
-        skopeo(&["copy", "--dest-tls-verify=false", from, &format!("docker://{name}")])?;
+        person.skopeo(&["copy", "--dest-tls-verify=false", from, &format!("docker://{name}")])?;
         bed.ctr(&["images", "pull", "--plain-http", &name])?.success()?;
         person.says_hello(&name)?;
     }
     let (from, again) = (registry.name("skopeo:archive"), registry.name("again:1"));
-    skopeo(&["copy", "--src-tls-verify=false", &format!("docker://{from}"), "oci:layout:moved"])?;
+    person.skopeo(&["copy", "--src-tls-verify=false", &format!("docker://{from}"), "oci:layout:moved"])?;
     let said = person.wisp(&["run", "layout:moved", "hello"])?;
     ensure!(said == HELLO, "{said}");
     person.wisp(&["push", "layout:moved", &again])?;

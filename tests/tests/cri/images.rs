@@ -7,11 +7,12 @@ use anyhow::{Context, ensure};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use wisp_tests::artifact::Artifact;
+use wisp_tests::bed::LIMIT;
 use wisp_tests::cri::node::Node;
 use wisp_tests::cri::registry::Registry;
 use wisp_tests::image::{Image, WASM};
 use wisp_tests::suite::Case;
-use wisp_tests::{Outcome, cases, site};
+use wisp_tests::{Outcome, cases, process, site};
 
 pub(crate) const CASES: &[Case] = cases![Pods:
     an_artifact_of_each_layer_type_runs,
@@ -25,6 +26,7 @@ pub(crate) const CASES: &[Case] = cases![Pods:
     a_tag_that_moved_does_not_change_a_container_of_an_artifact,
     artifacts_that_share_an_empty_configuration_are_told_apart_by_digest_only,
     compiled_code_of_an_artifact_runs_without_its_bytes,
+    an_artifact_that_wisp_compiled_by_digest_needs_no_compile,
     an_altered_layer_of_an_artifact_is_refused,
     an_image_of_any_platform_runs_where_containerd_unpacks_it,
 ];
@@ -245,6 +247,27 @@ fn compiled_code_of_an_artifact_runs_without_its_bytes(node: &Node) -> Outcome {
     let again = pod.container(&["/app.wasm"]).image(&image).run();
     fs::rename(registry.folder().join("away"), &blob)?;
     again?.code(0, "Completed")?;
+    Ok(())
+}
+
+fn an_artifact_that_wisp_compiled_by_digest_needs_no_compile(node: &Node) -> Outcome {
+    let registry = Registry::start(node)?;
+    let file = unique(&registry, "")?;
+    let artifact = Artifact::new(&registry.name("ahead:1")).layer(WASM, file.clone());
+    registry.push_artifact(&artifact)?;
+    let image = registry.pull(artifact.name())?;
+    let manifest = registry.oras(&["resolve", "--plain-http", artifact.name()])?.success()?;
+    let by_digest = format!("{}@{}", registry.name("ahead"), manifest.trim());
+    let mut wisp = node.bed.space.command(node.bed.folder.join("wisp/bin/wisp"));
+    wisp.arg("compile").arg("--containerd").arg("--address").arg(node.bed.socket()).arg(&by_digest);
+    let said = process::run(&mut wisp, LIMIT)?.success()?;
+    ensure!(said.starts_with(&by_digest) && said.contains("WASI 0.1 command"), "{said}");
+    // Without the bytes there is nothing that could be compiled for the pod.
+    let blob = blob(node, &file)?;
+    fs::rename(&blob, registry.folder().join("away"))?;
+    let ended = node.pod().run()?.container(&["/app.wasm"]).image(&image).run();
+    fs::rename(registry.folder().join("away"), &blob)?;
+    ended?.code(0, "Completed")?;
     Ok(())
 }
 
