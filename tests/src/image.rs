@@ -231,7 +231,11 @@ fn append(tar: &mut tar::Builder<File>, name: &str, mode: u32, bytes: &[u8]) -> 
     tar.append_data(&mut header(mode, bytes.len() as u64), name, bytes)
 }
 
-pub(crate) fn digest_of(reader: &mut impl Read) -> Result<(String, u64)> {
+/// The SHA-256 of what is read, as manifests write it, and its length in bytes.
+///
+/// # Errors
+/// Those of reading.
+pub fn digest_of(reader: &mut impl Read) -> Result<(String, u64)> {
     let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 16]);
     loop {
         let read = reader.read(&mut buffer)?;

@@ -80,10 +80,10 @@ impl Inventory {
 }
 
 /// What is made once for all containers is no leak: `/run/wisp/<namespace>`, `/run/wisp/.pods/<namespace>`,
-/// `/run/containerd/runc/<namespace>`, and the notes of which compiled code was checked since the boot.
+/// `/run/containerd/runc/<namespace>`, and the notes of which compiled code was checked, and which programs were read, since the boot.
 fn deep(line: &str) -> bool {
     let path = line.rsplit(' ').next().unwrap_or_default();
-    if path.starts_with("/run/wisp/checked") || path.starts_with("/run/wisp/compile.") {
+    if ["checked", "compile.", "digests"].iter().any(|name| path.starts_with(&format!("/run/wisp/{name}"))) {
         return false;
     }
     let parts = path.matches('/').count();

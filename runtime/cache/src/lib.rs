@@ -6,6 +6,7 @@
 //!
 //! - [`key`]: what an entry is called: the program's digest and everything that its code depends on.
 //! - [`store`]: the folder: written once, checked before use, bounded in size.
+//! - [`memo`]: which digests programs had that were read before.
 //! - [`locks`]: who compiles and who waits.
 //! - [`keeper`]: the process that owns a compile.
 //! - [`compile`]: the confined process.
@@ -16,6 +17,7 @@ mod compile;
 mod keeper;
 mod key;
 mod locks;
+mod memo;
 mod notes;
 mod personal;
 mod store;
@@ -35,11 +37,12 @@ pub use compile::{COMPILER_CGROUP, Failure};
 use keeper::Job;
 pub use key::Key;
 use locks::{Turn, Waiting};
+use memo::Memo;
 use notes::Notes;
 use store::Store;
 use tracing::warn;
 
-/// The node's state that does not outlive a boot: locks, and which entries were checked since.
+/// The node's state that does not outlive a boot: locks, which entries were checked since, and which digests programs had.
 const RUN: &str = "/run/wisp";
 
 /// Compiled code and what is known of it.
@@ -80,6 +83,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Cache {
     store: Store,
+    memo: Memo,
     notes: Notes,
     run: PathBuf,
     compiler: PathBuf,
@@ -106,6 +110,7 @@ impl Cache {
     fn at(config: &Config, run: &Path, compiler: PathBuf) -> Self {
         Self {
             store: Store::new(&config.cache.path, run, config.cache.max_size.as_u64()),
+            memo: Memo::new(run),
             notes: Notes::new(run),
             run: run.into(),
             compiler,
@@ -113,7 +118,7 @@ impl Cache {
         }
     }
 
-    /// The compiled code of the program in `wasm`, which is read from its start.
+    /// The compiled code of the program in `wasm`, which is read from its start, unless it is known from a time before.
     ///
     /// A cache that cannot be written, or whose folder does not let code be mapped, costs a warning and the time to
     /// compile, never the pod.
@@ -121,7 +126,7 @@ impl Cache {
     /// # Errors
     /// [`Error`]; a program that is refused says why in one sentence.
     pub fn program(&self, wasm: &mut File) -> Result<Compiled, Error> {
-        let key = Key::of(&key::digest(wasm).map_err(Error::Read)?, &self.compiler)?;
+        let key = Key::of(&self.memo.digest(wasm).map_err(Error::Read)?, &self.compiler)?;
         if let Some(compiled) = self.store.get(&key) {
             return Ok(compiled);
         }

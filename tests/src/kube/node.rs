@@ -96,7 +96,7 @@ find CONTROL-GROUPS -type d -name '*pod[0-9a-f][0-9a-f]*' 2>/dev/null | sed 's/^
 awk '$5 ~ /^.(run.(wisp|containerd)|var.lib.kubelet.pods)/ {print \"mount \" $5}' /proc/self/mountinfo
 ip -o link | awk '/veth/ {print \"link \" $2}'
 find /run/wisp /run/netns /var/lib/kubelet/pods /run/containerd/io.containerd.* -mindepth 1 2>/dev/null |
-  grep -vE '^/run/wisp/(checked|compile.lock)|/(k8s.io|[.]pods|containers|sandboxes|image-volumes)$' |  # made once, for all pods
+  grep -vE '^/run/wisp/(checked|compile.lock|digests)|/(k8s.io|[.]pods|containers|sandboxes|image-volumes)$' |  # made once, for all pods
   grep -vE '/io.containerd.mount-manager.v1.bolt/(t|mounts.db)$'  # made by containerd 2 as it starts
 find /var/lib/cni/networks/pods -name '[0-9]*' -o -name '*:*'
 ps -eo pid,args | awk '/^ *[0-9]+ [^ ]*(containerd-shim|wisp-guest|wisp-runtime)/'

@@ -1,11 +1,14 @@
 //! The cache of compiled code on a node.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use nix::mount::{MsFlags, mount};
+use wisp_tests::bed::{LIMIT, eventually};
 use wisp_tests::bundle::Bundle;
+use wisp_tests::image::digest_of;
 use wisp_tests::process::Finished;
 use wisp_tests::space::{Cache, Space};
 use wisp_tests::suite::Case;
@@ -19,6 +22,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     an_entry_is_never_written_in_place,
     the_oldest_entries_go_when_the_cache_is_full,
     the_code_of_one_program_is_mapped_by_all_its_guests,
+    a_program_of_an_overlay_is_read_again_only_when_it_changed,
 ];
 
 /// A node with an empty cache of its own.
@@ -171,4 +175,44 @@ fn the_code_of_one_program_is_mapped_by_all_its_guests() -> Outcome {
         ensure!(executable.is_some(), "the cache's file is not mapped:\n{maps}");
     }
     Ok(())
+}
+
+fn a_program_of_an_overlay_is_read_again_only_when_it_changed() -> Outcome {
+    let bundle = Bundle::new(&["/rust-0.1.wasm", "hello"])?;
+    let (root, program) = (bundle.path("rootfs"), bundle.path("rootfs/rust-0.1.wasm"));
+    fs::rename(&root, bundle.path("layer"))?;
+    for folder in [&root, &bundle.path("changes"), &bundle.path("work")] {
+        fs::create_dir(folder)?;
+    }
+    let of = |name: &str| bundle.path(name).display().to_string();
+    let options = format!("lowerdir={},upperdir={},workdir={}", of("layer"), of("changes"), of("work"));
+    bundle.space.inside(move || {
+        Ok(mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))?)
+    })?;
+    let says = |expected: &str| {
+        let ended = bundle.run()?;
+        ensure!(ended.code == 0 && ended.stdout == expected, "{ended:?}");
+        Ok(())
+    };
+    // What has just been written is not noted yet.
+    let note = eventually("a digest", LIMIT, || {
+        says("hello from Rust, WASI 0.1\n")?;
+        noted(&bundle.space)
+    })?;
+
+    // To see that the note is what counts, and not the file, it is made to say the digest of another program, which is compiled.
+    Bundle::new(&["/c.wasm"])?.run()?;
+    let (other, _) = digest_of(&mut File::open(site::guest("c.wasm")?)?)?;
+    bundle.space.inside(move || Ok(fs::write(note, other)?))?;
+    says("hello from C, WASI 0.1\nhello\n")?;
+
+    let content = fs::read(site::guest("rust-0.1.wasm")?)?;
+    bundle.space.inside(move || Ok(fs::write(program, content)?))?;
+    says("hello from Rust, WASI 0.1\n")
+}
+
+/// The one note of a program that was read.
+fn noted(space: &Space) -> Result<Option<PathBuf>> {
+    let note = || fs::read_dir("/run/wisp/digests").ok()?.next()?.ok();
+    space.inside(move || Ok(note().map(|note| note.path())))
 }
