@@ -24,8 +24,8 @@ use crate::{cri, leaks, site, task};
 
 /// The image that holds every guest, each under `/` with its file's name.
 pub const GUESTS: &str = "wisp.test/guests:1";
-/// How long anything may take that a test waits for.
-pub const LIMIT: Duration = Duration::from_secs(30);
+/// How long anything may take that a test waits for, on a machine that runs other tests.
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// What is special about a bed.
 #[derive(Debug, Default)]
@@ -146,7 +146,7 @@ impl Bed {
     /// Starts its containerd (again), in whatever version.
     ///
     /// # Errors
-    /// Where it is missing, or answers nothing for half a minute.
+    /// Where it is missing, or does not answer in time.
     pub fn launch(&self, version: &'static str) -> Result<()> {
         let config = self.folder.join(format!("config-{version}.toml"));
         fs::write(&config, self.config(version)?)?;
@@ -158,16 +158,14 @@ impl Bed {
         let mut child = process::spawn_lasting(command).context("starting containerd")?;
         let start = Instant::now();
         while let Err(error) = self.client() {
-            if child.try_wait()?.is_some() || start.elapsed() > Duration::from_secs(30) {
+            if child.try_wait()?.is_some() || start.elapsed() > LIMIT {
                 let _ = child.kill();
                 bail!("containerd {version} does not answer ({error}): {}", self.log_tail(""));
             }
             thread::sleep(Duration::from_millis(20)); // nothing tells that a socket appears
         }
         *lock(&self.daemon) = Some((child, version));
-        self.events
-            .get_or_init(|| Events::new(self.socket(), self.namespace.clone()))
-            .ready(Duration::from_secs(10))
+        self.events.get_or_init(|| Events::new(self.socket(), self.namespace.clone())).ready(LIMIT)
     }
 
     /// Stops its containerd with `signal`, and waits for its end; the tasks run on.

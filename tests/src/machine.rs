@@ -125,7 +125,7 @@ impl Machine {
     /// # Errors
     /// Where it does not start or end; that it fails is an answer.
     pub fn run(&self, program: &str, args: &[&str]) -> Result<Finished> {
-        process::run(&mut self.command(program, args), 4 * LIMIT)
+        process::run(&mut self.command(program, args), LIMIT)
     }
 
     /// `ctr` in this machine.

@@ -45,7 +45,8 @@ macro_rules! cases {
 /// Runs the cases of these tables with the arguments of `cargo test`, then looks at what is left, and ends the process.
 pub fn main(tables: &[&[Case]]) -> ! {
     let mut arguments = Arguments::from_args();
-    let threads = thread::available_parallelism().map_or(2, usize::from).min(4);
+    // Cases wait as much as they work.
+    let threads = 2 * thread::available_parallelism().map_or(1, usize::from).min(4);
     arguments.test_threads.get_or_insert(threads);
     let trials = tables.iter().flat_map(|table| table.iter()).flat_map(|&case| trials(case)).collect();
     if arguments.list {

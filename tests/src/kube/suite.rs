@@ -103,6 +103,9 @@ macro_rules! kube_cases {
     };
 }
 
+/// How many cases of a node run at once: they wait for kubelet's periods more than they work, also on a node with one processor.
+const AT_ONCE: usize = 4;
+
 /// Runs the cases of these tables with the arguments of `cargo test`, and ends the process. `NODES=host,uml` says which nodes.
 pub fn main(tables: &[&[Case]]) -> ! {
     let arguments = Arguments::from_args();
@@ -127,11 +130,10 @@ pub fn main(tables: &[&[Case]]) -> ! {
     // Those that want a node alone come last, and then wait for each other, but never for those of the other node.
     let cases: Vec<_> = together.into_iter().chain(alone).collect();
     let failed = thread::scope(|scope| {
-        // They wait more than they work.
-        let lines = [("host", 4), ("uml", 3)].map(|(node, at_once)| {
+        let lines = ["host", "uml"].map(|node| {
             let trials = trials(&cases, |place| place.node() == node);
             let mut arguments = arguments.clone();
-            arguments.test_threads.get_or_insert(at_once);
+            arguments.test_threads.get_or_insert(AT_ONCE);
             scope.spawn(move || !trials.is_empty() && finish::run(&arguments, trials, || leak_trials(node)))
         });
         lines.map(|line| line.join().unwrap_or(true)).contains(&true)

@@ -40,7 +40,7 @@ pub(crate) const OWN_CASES: &[Case] = cases![Own:
 pub(crate) fn serving<'a>(bed: &'a Bed, program: &str, flags: &[&str]) -> Result<(Task<'a>, u32)> {
     let task = Container::new(bed, &[program])?.runtime(WISP).flags(flags).start()?;
     // The first start of a large guest compiles it.
-    let pid = eventually("a service", Duration::from_secs(180), || {
+    let pid = eventually("a service", Duration::from_mins(10), || {
         ensure!(!task.has_ended(), "it ended");
         let Ok(pid) = task.pid() else { return Ok(None) };
         Ok(get(pid, "/hello").is_ok().then_some(pid))

@@ -44,7 +44,7 @@ impl Project {
 
     fn does(&self, args: &[&str]) -> Result<String> {
         // A first build of Cargo's takes its time on a busy machine.
-        process::run(&mut self.command(args)?, 4 * LIMIT)?.success().with_context(|| args.join(" "))
+        process::run(&mut self.command(args)?, LIMIT)?.success().with_context(|| args.join(" "))
     }
 }
 

@@ -84,7 +84,7 @@ impl Person {
         shell.args(["-ec", &format!("cd {}\n{lines}", self.folder.display())]);
         shell.env("PATH", path).env("XDG_DATA_HOME", &self.folder).env_remove("CARGO_TARGET_DIR");
         // A first build of Cargo's takes its time on a busy machine.
-        process::run(&mut shell, 8 * LIMIT)?.success().with_context(|| lines.to_owned())
+        process::run(&mut shell, 2 * LIMIT)?.success().with_context(|| lines.to_owned())
     }
 }
 
