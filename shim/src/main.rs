@@ -22,6 +22,7 @@ mod reaper;
 mod runtime;
 mod sandbox;
 mod server;
+mod service;
 mod socket;
 mod spec;
 mod stats;

@@ -25,8 +25,9 @@ use crate::connections::Connections;
 use crate::logging;
 use crate::publisher::Publisher;
 use crate::reaper::Reaper;
-use crate::sandbox::{Leader, SandboxService, lead};
-use crate::task::{TaskService, Tasks};
+use crate::sandbox::{Leader, lead};
+use crate::service::{SandboxService, TaskService};
+use crate::task::Tasks;
 
 /// How long the last events and answers may take to reach containerd.
 const FLUSH: Duration = Duration::from_secs(5);

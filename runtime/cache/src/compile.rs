@@ -23,7 +23,8 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use wisp_cgroup::Cgroup;
 use wisp_contract::facts::Facts;
 
-use crate::{Compiled, in_memory, personal};
+use crate::personal::{self, NOBODY};
+use crate::{Compiled, in_memory};
 
 /// The cgroup that all compiles of the node share.
 pub const COMPILER_CGROUP: &str = "/wisp-compiler";
@@ -33,8 +34,6 @@ const CODE_FD: RawFd = 3;
 /// How the compiler's allocator (mimalloc) is set: it gives nothing back, because a compile takes again what it frees and then ends,
 /// and takes no pages of 2 MiB, which are zeroed whole for the part that is used.
 const ALLOCATOR: [(&str, &str); 2] = [("MIMALLOC_PURGE_DELAY", "-1"), ("MIMALLOC_ALLOW_THP", "0")];
-/// Who the compiler runs as: nobody, in every distribution.
-pub(crate) const NOBODY: u32 = 65534;
 /// What the kernel's OOM killer takes first (`proc(5)`, `oom_score_adj`).
 const FIRST_TO_GO: &str = "1000";
 /// How often a compile looks whether it is still wanted.

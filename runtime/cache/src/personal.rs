@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
-use crate::compile::NOBODY;
+/// Who the compiler runs as where this process may become somebody else: nobody, in every distribution.
+pub(crate) const NOBODY: u32 = 65534;
 
 /// Whether this process is root among others. Root of a user namespace with no other user (`unshare --map-root-user`) is somebody
 /// outside, who can become nobody else.

@@ -9,27 +9,26 @@ mod leader;
 mod metrics;
 mod mounts;
 mod namespaces;
-mod service;
 mod sysctls;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use tokio::sync::{RwLock, RwLockReadGuard, watch};
 use tracing::{debug, warn};
 
+pub(crate) use self::config::PodConfig;
 pub(crate) use self::files::PodFiles;
 pub(crate) use self::hold::hold;
 pub(crate) use self::leader::{Leader, lead};
-pub(crate) use self::service::SandboxService;
 
-use self::config::{Mode, PodConfig};
+use self::config::Mode;
 use self::namespaces::{Held, Namespaces};
 use crate::bundle::RuntimeRecord;
 use crate::error::{Context, Error, Result};
 use crate::reaper::{Exit, Reaper};
-use crate::task::Tasks;
 
 /// A pod.
 #[derive(Debug)]
@@ -39,7 +38,8 @@ pub(crate) struct Pod {
     config: PodConfig,
     namespaces: Namespaces,
     files: PodFiles,
-    created_at: SystemTime,
+    /// When containerd asked for it.
+    pub created_at: SystemTime,
     /// Held during each step of its life.
     step: tokio::sync::Mutex<()>,
     /// Held, shared, while a container is made, which joins the namespaces: those that it finds when the pod has ended are
@@ -56,7 +56,7 @@ impl Pod {
     ///
     /// # Errors
     /// What was asked for cannot be had.
-    fn new(namespace: &str, id: &str, config: PodConfig, network: &str) -> Result<Self> {
+    pub(crate) fn new(namespace: &str, id: &str, config: PodConfig, network: &str) -> Result<Self> {
         Ok(Self {
             id: id.to_owned(),
             namespaces: Namespaces::of(&config, network)?,
@@ -76,12 +76,15 @@ impl Pod {
     }
 
     /// The process by whose namespaces containers find the pod's; none before it is started and after its end.
-    fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         self.held().as_ref().map(|held| held.pid())
     }
 
-    /// Makes its files and namespaces.
-    async fn start(self: &Arc<Self>, leader: &Leader, reaper: &Reaper) -> Result<u32> {
+    /// Makes its files and namespaces; the process by which they are found.
+    ///
+    /// # Errors
+    /// It was started before, or something cannot be made.
+    pub(crate) async fn start(self: &Arc<Self>, leader: &Leader, reaper: &Reaper) -> Result<u32> {
         let _step = self.step.lock().await;
         if self.pid().is_some() || self.exit.borrow().is_some() {
             return Err(Error::failed_precondition(format!("sandbox {} was started before", self.id)));
@@ -110,13 +113,13 @@ impl Pod {
         }
     }
 
-    /// Ends its containers, and lets go of everything that it has on the node. It may have been stopped before, or never
-    /// started.
-    async fn stop(&self, tasks: &Tasks) {
+    /// Has its containers end by `kill_all`, and lets go of everything that it has on the node. It may have been stopped before, or
+    /// never started.
+    pub(crate) async fn stop(&self, kill_all: impl Future<Output = ()>) {
         let _step = self.step.lock().await;
         self.ending.send_replace(true);
         let _none_is_made = self.making.write().await;
-        tasks.kill_all().await;
+        kill_all.await;
         let held = self.held().clone();
         if let Some(held) = held
             && let Err(error) = held.release().await
@@ -141,8 +144,18 @@ impl Pod {
         }
     }
 
+    /// How it has ended, where it has.
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        *self.exit.borrow()
+    }
+
+    /// The figures of its control group, as [`metrics::of`] has them.
+    pub(crate) fn metrics(&self) -> Any {
+        metrics::of(self.config.cgroup_parent())
+    }
+
     /// Waits until it has been stopped, or has ended by itself.
-    async fn wait(&self) -> Exit {
+    pub(crate) async fn wait(&self) -> Exit {
         let mut exits = self.exit.subscribe();
         match exits.wait_for(Option::is_some).await.map(|exit| *exit) {
             Ok(Some(exit)) => exit,

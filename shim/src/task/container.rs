@@ -66,12 +66,12 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    pub(super) fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<Process>>> {
+    pub(crate) fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<Process>>> {
         self.execs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A process by its id; the empty id is the first one's.
-    pub(super) fn process(&self, exec_id: &str) -> Result<Arc<Process>> {
+    pub(crate) fn process(&self, exec_id: &str) -> Result<Arc<Process>> {
         if exec_id.is_empty() {
             return Ok(self.init.clone());
         }
@@ -80,7 +80,7 @@ impl Container {
     }
 
     /// Where a process is in its life, as containerd is told: all processes of a frozen container are frozen.
-    pub(super) fn phase(&self, process: &Process) -> Phase {
+    pub(crate) fn phase(&self, process: &Process) -> Phase {
         match self.init.phase() {
             phase @ (Phase::Paused | Phase::Pausing) => phase,
             _ => process.phase(),
@@ -88,7 +88,7 @@ impl Container {
     }
 
     /// Starts the first process.
-    pub(super) async fn start(&self, tasks: &Tasks) -> Result<u32> {
+    pub(crate) async fn start(&self, tasks: &Tasks) -> Result<u32> {
         let _step = self.init.step.lock().await;
         match self.init.phase() {
             Phase::Created => {}
@@ -164,7 +164,7 @@ impl Container {
     }
 
     /// Sends a signal to the first process, or to all of them.
-    pub(super) async fn kill(&self, signal: u32, all: bool) -> Result<()> {
+    pub(crate) async fn kill(&self, signal: u32, all: bool) -> Result<()> {
         let phase = self.init.phase();
         self.init.expect_end();
         // What a runtime does beyond the signal: it reaches the other processes where the kernel does not, and a frozen
@@ -196,7 +196,7 @@ impl Container {
     }
 
     /// Freezes the container.
-    pub(super) async fn pause(&self, tasks: &Tasks) -> Result<()> {
+    pub(crate) async fn pause(&self, tasks: &Tasks) -> Result<()> {
         let _step = self.init.step.lock().await;
         match self.init.phase() {
             Phase::Running => {}
@@ -212,7 +212,7 @@ impl Container {
     }
 
     /// Thaws the container.
-    pub(super) async fn resume(&self, tasks: &Tasks) -> Result<()> {
+    pub(crate) async fn resume(&self, tasks: &Tasks) -> Result<()> {
         let _step = self.init.step.lock().await;
         match self.init.phase() {
             Phase::Paused => {}
@@ -226,7 +226,7 @@ impl Container {
     }
 
     /// Changes the container's limits; `resources` is the JSON of OCI's `LinuxResources`.
-    pub(super) async fn update(&self, resources: &[u8]) -> Result<()> {
+    pub(crate) async fn update(&self, resources: &[u8]) -> Result<()> {
         let _step = self.init.step.lock().await;
         match self.init.phase() {
             Phase::Stopped | Phase::Deleted => Err(self.init.phase().refuses("update")),
@@ -238,7 +238,7 @@ impl Container {
     ///
     /// A containerd that was away when the container ended takes a shim without processes for one that was forgotten: it
     /// removes it, and a Job that has succeeded is told to have failed, with no exit code. (runc's shim answers nothing.)
-    pub(super) fn pids(&self) -> Vec<u32> {
+    pub(crate) fn pids(&self) -> Vec<u32> {
         let in_cgroup = self.cgroup.as_ref().and_then(|cgroup| cgroup.pids().ok()).unwrap_or_default();
         if !in_cgroup.is_empty() {
             return in_cgroup;
@@ -250,7 +250,7 @@ impl Container {
     }
 
     /// What its cgroup says, or said last.
-    pub(super) fn stats(&self) -> Result<Any> {
+    pub(crate) fn stats(&self) -> Result<Any> {
         let cgroup = self.cgroup.as_ref().ok_or_else(|| Error::not_found("cgroup does not exist"))?;
         let last = || self.last_stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match stats::of(cgroup) {
@@ -268,7 +268,7 @@ impl Container {
     }
 
     /// Deletes the container, and says so. How its first process ended is the answer.
-    pub(super) async fn delete(&self, tasks: &Tasks) -> Result<Option<Exit>> {
+    pub(crate) async fn delete(&self, tasks: &Tasks) -> Result<Option<Exit>> {
         let step = self.init.step.lock().await;
         let was = self.init.phase();
         if !matches!(was, Phase::Created | Phase::Stopped) {

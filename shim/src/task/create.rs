@@ -3,13 +3,14 @@
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 
 use containerd_shim_protos::api::CreateTaskRequest;
 use containerd_shim_protos::events::task::{TaskCreate, TaskIO};
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::topics;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tracing::{debug, warn};
 
 use super::Tasks;
@@ -27,8 +28,63 @@ use crate::reaper::ExitOf;
 use crate::runtime::{Launch, Runtime};
 use crate::spec::Spec;
 
+impl Tasks {
+    /// Makes a container, and returns its process id. Who does not wait for it has it given up.
+    ///
+    /// # Errors
+    /// There is one with its id, or why it cannot be made.
+    pub(crate) async fn create(self: Arc<Self>, request: CreateTaskRequest) -> Result<u32> {
+        self.reserve(&request.id)?;
+        let (answer, answered) = oneshot::channel();
+        tokio::spawn(make(self, request, answer));
+        answered.await.unwrap_or_else(|_| Err(Error::unknown("the shim failed at this request")))
+    }
+}
+
+/// Makes a container for somebody who waits for its process id, and may give up.
+async fn make(tasks: Arc<Tasks>, request: CreateTaskRequest, mut answer: oneshot::Sender<Result<u32>>) {
+    let id = request.id.clone();
+    let abandoned = Notify::new();
+    let mut creating = pin!(create(&tasks, &request, &abandoned));
+    let created = tokio::select! {
+        created = &mut creating => created,
+        () = given_up(&tasks, &mut answer) => {
+            warn!(id, "a container is given up while it is made");
+            abandoned.notify_one();
+            creating.await
+        }
+    };
+    let pid = created.as_ref().map(|container| container.init.pid()).map_err(Clone::clone);
+    let nobody_waits = answer.send(pid).is_err();
+    match created {
+        Err(_) => tasks.give_up(&id),
+        Ok(container) if nobody_waits => {
+            // Who does not know of it will not delete it.
+            if let Err(error) = container.delete(&tasks).await {
+                warn!(id, %error, "a container that nobody waited for was not removed");
+            }
+            tasks.give_up(&id);
+        }
+        Ok(_) => {}
+    }
+}
+
+/// Waits until nobody wants the container any more: containerd has given up, or stops the pod.
+async fn given_up(tasks: &Tasks, answer: &mut oneshot::Sender<Result<u32>>) {
+    let stopped = async {
+        match tasks.pod() {
+            Some(pod) => pod.ending().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = answer.closed() => {}
+        () = stopped => {}
+    }
+}
+
 /// Makes the container that was asked for, whose id has been reserved, and says so. It is given up when `abandoned` is told.
-pub(super) async fn create(
+async fn create(
     tasks: &Arc<Tasks>,
     request: &CreateTaskRequest,
     abandoned: &Notify,

@@ -21,7 +21,7 @@ use crate::runtime::Launch;
 
 impl Container {
     /// Adds a process that can be started. `spec` is the JSON of OCI's `Process`.
-    pub(super) fn add_exec(&self, tasks: &Tasks, exec_id: &str, spec: &[u8], stdio: Stdio) -> Result<()> {
+    pub(crate) fn add_exec(&self, tasks: &Tasks, exec_id: &str, spec: &[u8], stdio: Stdio) -> Result<()> {
         if exec_id.is_empty() || exec_id.contains('/') {
             return Err(Error::invalid_argument(format!("{exec_id:?} cannot be the id of a process")));
         }
@@ -49,7 +49,7 @@ impl Container {
     }
 
     /// Starts a process that was added.
-    pub(super) async fn start_exec(
+    pub(crate) async fn start_exec(
         self: &Arc<Self>,
         tasks: &Arc<Tasks>,
         process: Arc<Process>,
@@ -122,7 +122,7 @@ impl Container {
     }
 
     /// Deletes a process that has ended, or was never started.
-    pub(super) async fn delete_exec(&self, process: &Process) -> Result<Option<Exit>> {
+    pub(crate) async fn delete_exec(&self, process: &Process) -> Result<Option<Exit>> {
         let _step = process.step.lock().await;
         match process.phase() {
             Phase::Created | Phase::Stopped => {}

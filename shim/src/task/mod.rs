@@ -1,19 +1,18 @@
-//! Tasks: the containers of a pod, the processes in them, and the service through which containerd asks for them.
+//! Tasks: the containers of a pod, and the processes in them.
 
 mod container;
 mod create;
 mod exec;
 mod process;
-mod service;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::debug;
 
-pub(crate) use self::service::TaskService;
+pub(crate) use self::container::Container;
+pub(crate) use self::process::Phase;
 
-use self::container::Container;
 use crate::args::Args;
 use crate::artifact::Artifacts;
 use crate::error::{Error, Result};
@@ -126,7 +125,11 @@ impl Tasks {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn container(&self, id: &str) -> Result<Arc<Container>> {
+    /// A container by its id.
+    ///
+    /// # Errors
+    /// There is none, or not yet.
+    pub(crate) fn container(&self, id: &str) -> Result<Arc<Container>> {
         match self.containers().get(id) {
             Some(Slot::Made(container)) => Ok(container.clone()),
             _ => Err(Error::not_found(format!("container {id} not created"))),

@@ -131,12 +131,12 @@ impl Process {
     }
 
     /// Its process id, 0 while there is none.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.state().pid
     }
 
     /// How it ended, if it has.
-    pub(super) fn exit(&self) -> Option<Exit> {
+    pub(crate) fn exit(&self) -> Option<Exit> {
         *self.exit.borrow()
     }
 
@@ -149,7 +149,7 @@ impl Process {
     }
 
     /// Waits until it has ended.
-    pub(super) async fn wait(&self) -> Exit {
+    pub(crate) async fn wait(&self) -> Exit {
         let mut exits = self.exit.subscribe();
         loop {
             if let Some(exit) = *exits.borrow_and_update() {
@@ -164,7 +164,7 @@ impl Process {
 
     /// Sends a signal to the process itself, whichever runtime it has: it is the shim's child, so its pidfd cannot mean
     /// another.
-    pub(super) fn signal(&self, signal: u32) -> Result<()> {
+    pub(crate) fn signal(&self, signal: u32) -> Result<()> {
         self.expect_end();
         let state = self.state();
         if state.pid == 0 {
@@ -192,14 +192,14 @@ impl Process {
     }
 
     /// The client will write nothing more.
-    pub(super) fn close_stdin(&self) {
+    pub(crate) fn close_stdin(&self) {
         if let Some(io) = &mut self.state().io {
             io.close_stdin();
         }
     }
 
     /// Sets the size of its terminal, if it has one.
-    pub(super) fn resize(&self, columns: u32, rows: u32) -> Result<()> {
+    pub(crate) fn resize(&self, columns: u32, rows: u32) -> Result<()> {
         match self.state().io.as_ref().and_then(Io::console) {
             Some(console) => console.resize(columns, rows),
             None => Ok(()),

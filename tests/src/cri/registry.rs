@@ -1,25 +1,22 @@
 //! A registry in a node's own network, and pushes to it with `oras`, which a person uses too.
 
 use std::fs;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::bed::{LIMIT, eventually};
+use crate::bed::LIMIT;
 use crate::cri::node::Node;
 use crate::process::{self, Finished};
-use crate::{artifact, image, site};
+use crate::{artifact, image, registry, site};
 
 /// A registry that runs as long as this value.
 #[derive(Debug)]
 pub struct Registry<'a> {
     node: &'a Node,
     folder: PathBuf,
-    address: String,
-    server: Child,
+    server: registry::Registry,
 }
 
 impl<'a> Registry<'a> {
@@ -31,31 +28,15 @@ impl<'a> Registry<'a> {
         static PORTS: AtomicU16 = AtomicU16::new(5001);
         let port = PORTS.fetch_add(1, Ordering::Relaxed);
         let folder = node.bed.folder.join(format!("registry-{port}"));
-        fs::create_dir_all(folder.join("data"))?;
-        let config = folder.join("config.yml");
-        let data = folder.join("data").display().to_string();
-        fs::write(
-            &config,
-            format!(
-                "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {data}}}}}\n\
-                 http: {{addr: '127.0.0.1:{port}', secret: of-the-tests}}\n"
-            ),
-        )?;
-        let mut command = node.bed.space.command(site::registry("docker-registry")?);
-        command.arg("serve").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = process::spawn_lasting(command).context("starting the registry")?;
-        let registry = Self { node, folder, address: format!("127.0.0.1:{port}"), server };
-        eventually("the registry answers", LIMIT, || {
-            let answers = node.bed.space.inside(move || Ok(TcpStream::connect(("127.0.0.1", port)).is_ok()));
-            Ok(answers?.then_some(()))
-        })?;
-        Ok(registry)
+        fs::create_dir_all(&folder)?;
+        let server = registry::Registry::start(&node.bed.space, &folder, port)?;
+        Ok(Self { node, folder, server })
     }
 
     /// A reference to an image in it.
     #[must_use]
     pub fn name(&self, image: &str) -> String {
-        format!("{}/{image}", self.address)
+        self.server.name(image)
     }
 
     /// Has its node pull the images of every other registry from this one, by their names there. The node's bed is one with
@@ -66,7 +47,7 @@ impl<'a> Registry<'a> {
     pub fn stand_in_for_all(&self) -> Result<()> {
         let hosts = self.node.bed.registries().join("_default");
         fs::create_dir_all(&hosts)?;
-        let mirror = format!("[host.'http://{}']\ncapabilities = ['pull', 'resolve']\n", self.address);
+        let mirror = format!("[host.'http://{}']\ncapabilities = ['pull', 'resolve']\n", self.server.address);
         Ok(fs::write(hosts.join("hosts.toml"), mirror)?)
     }
 
@@ -132,9 +113,7 @@ impl<'a> Registry<'a> {
 
 impl Drop for Registry<'_> {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        // It may be gone with its bed. The server has no file in it open for longer than a request.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

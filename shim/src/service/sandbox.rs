@@ -20,11 +20,10 @@ use containerd_shim_protos::ttrpc::asynchronous::TtrpcContext;
 use serde_json::json;
 use tracing::debug;
 
-use super::config::PodConfig;
-use super::leader::Leader;
-use super::{Pod, metrics};
+use super::finish;
 use crate::RUNTIME_NAME;
 use crate::error::{Error, Result};
+use crate::sandbox::{Leader, Pod, PodConfig};
 use crate::task::Tasks;
 use crate::timestamp;
 
@@ -53,20 +52,10 @@ impl SandboxService {
         pod.ok_or_else(|| Error::not_found(format!("sandbox {id} does not exist")))
     }
 
-    /// Does something to the end, even if the client does not wait for it.
-    async fn finish<T: Send + 'static>(
-        act: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> ttrpc::Result<T> {
-        match tokio::spawn(act).await {
-            Ok(result) => result.map_err(ttrpc::Error::from),
-            Err(error) => Err(Error::unknown(format!("the shim failed at this request: {error}")).into()),
-        }
-    }
-
     async fn stop(&self, pod: Arc<Pod>) -> ttrpc::Result<()> {
         let tasks = self.tasks.clone();
-        Self::finish(async move {
-            pod.stop(&tasks).await;
+        finish(async move {
+            pod.stop(tasks.kill_all()).await;
             Ok(())
         })
         .await
@@ -94,7 +83,7 @@ impl Sandbox for SandboxService {
         let pod = self.pod(&request.sandbox_id)?;
         let created_at = MessageField::some(timestamp(pod.created_at));
         let (leader, reaper) = (self.leader.clone(), self.tasks.reaper().clone());
-        let pid = Self::finish(async move { pod.start(&leader, &reaper).await }).await?;
+        let pid = finish(async move { pod.start(&leader, &reaper).await }).await?;
         debug!(id = request.sandbox_id, pid, "the pod runs");
         let spec = MessageField::some(spec(pid));
         Ok(StartSandboxResponse { pid, created_at, spec, ..StartSandboxResponse::default() })
@@ -138,7 +127,7 @@ impl Sandbox for SandboxService {
         request: SandboxStatusRequest,
     ) -> ttrpc::Result<SandboxStatusResponse> {
         let pod = self.pod(&request.sandbox_id)?;
-        let exit = *pod.exit.borrow();
+        let exit = pod.exit();
         let pid = pod.pid();
         let state = if pid.is_some() { READY } else { NOT_READY };
         Ok(SandboxStatusResponse {
@@ -181,7 +170,7 @@ impl Sandbox for SandboxService {
         let metrics = response.metrics.mut_or_insert_default();
         metrics.timestamp = MessageField::some(timestamp(SystemTime::now()));
         metrics.id.clone_from(&pod.id);
-        metrics.data = MessageField::some(metrics::of(pod.config.cgroup_parent()));
+        metrics.data = MessageField::some(pod.metrics());
         Ok(response)
     }
 }

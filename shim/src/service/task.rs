@@ -1,7 +1,6 @@
 //! The Task service: containerd's requests, translated. One implementation serves `containerd.task.v2.Task` and
 //! `containerd.task.v3.Task`, whose messages are the same.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,15 +17,12 @@ use containerd_shim_protos::shim::oci::ProcessDetails;
 use containerd_shim_protos::shim_async::Task;
 use containerd_shim_protos::ttrpc;
 use containerd_shim_protos::ttrpc::asynchronous::TtrpcContext;
-use tokio::sync::{Notify, oneshot};
-use tracing::{debug, warn};
+use tracing::debug;
 
-use super::Tasks;
-use super::container::Container;
-use super::create::create;
-use super::process::Phase;
+use super::finish;
 use crate::error::{Error, Result};
 use crate::io::Stdio;
+use crate::task::{Container, Phase, Tasks};
 use crate::timestamp;
 
 /// The service over a shim's tasks.
@@ -49,57 +45,6 @@ impl TaskService {
     }
 }
 
-async fn finish<T: Send + 'static>(
-    act: impl Future<Output = Result<T>> + Send + 'static,
-) -> ttrpc::Result<T> {
-    match tokio::spawn(act).await {
-        Ok(result) => result.map_err(ttrpc::Error::from),
-        Err(error) => Err(Error::unknown(format!("the shim failed at this request: {error}")).into()),
-    }
-}
-
-/// Makes a container for somebody who waits for its process id, and may give up.
-async fn make(tasks: Arc<Tasks>, request: CreateTaskRequest, mut answer: oneshot::Sender<Result<u32>>) {
-    let id = request.id.clone();
-    let abandoned = Notify::new();
-    let mut creating = pin!(create(&tasks, &request, &abandoned));
-    let created = tokio::select! {
-        created = &mut creating => created,
-        () = given_up(&tasks, &mut answer) => {
-            warn!(id, "a container is given up while it is made");
-            abandoned.notify_one();
-            creating.await
-        }
-    };
-    let pid = created.as_ref().map(|container| container.init.pid()).map_err(Clone::clone);
-    let nobody_waits = answer.send(pid).is_err();
-    match created {
-        Err(_) => tasks.give_up(&id),
-        Ok(container) if nobody_waits => {
-            // Who does not know of it will not delete it.
-            if let Err(error) = container.delete(&tasks).await {
-                warn!(id, %error, "a container that nobody waited for was not removed");
-            }
-            tasks.give_up(&id);
-        }
-        Ok(_) => {}
-    }
-}
-
-/// Waits until nobody wants the container any more: containerd has given up, or stops the pod.
-async fn given_up(tasks: &Tasks, answer: &mut oneshot::Sender<Result<u32>>) {
-    let stopped = async {
-        match tasks.pod() {
-            Some(pod) => pod.ending().await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = answer.closed() => {}
-        () = stopped => {}
-    }
-}
-
 #[async_trait]
 impl Task for TaskService {
     async fn create(
@@ -107,12 +52,7 @@ impl Task for TaskService {
         _: &TtrpcContext,
         request: CreateTaskRequest,
     ) -> ttrpc::Result<CreateTaskResponse> {
-        let tasks = self.0.clone();
-        tasks.reserve(&request.id)?;
-        let (answer, answered) = oneshot::channel();
-        tokio::spawn(make(tasks, request, answer));
-        let pid =
-            answered.await.unwrap_or_else(|_| Err(Error::unknown("the shim failed at this request")))?;
+        let pid = self.0.clone().create(request).await?;
         Ok(CreateTaskResponse { pid, ..CreateTaskResponse::default() })
     }
 
