@@ -36,27 +36,15 @@ install -d "$root"/usr/share/{bash-completion/completions,zsh/vendor-completions
 "${wisp[@]}" completions bash >"$root/usr/share/bash-completion/completions/wisp"
 "${wisp[@]}" completions zsh >"$root/usr/share/zsh/vendor-completions/_wisp"
 "${wisp[@]}" completions fish >"$root/usr/share/fish/vendor_completions.d/wisp.fish"
-install -m 644 LICENSE "$root/usr/share/doc/wisp/copyright"
-install -m 644 README.md CHANGELOG.md "$root/usr/share/doc/wisp/"
+install -d "$root/usr/share/man/man1"
+"${wisp[@]}" man "$root/usr/share/man/man1"
+gzip --best --no-name "$root"/usr/share/man/man1/*
+install -m 644 LICENSE README.md CHANGELOG.md "$root/usr/share/doc/wisp/"
 
 tar --create --gzip --file "$dist/wisp-$version-linux-$machine.tar.gz" --directory "$root" --sort=name --owner=0 --group=0 \
   --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" usr
 
-install -d "$root/DEBIAN"
-cat >"$root/DEBIAN/control" <<CONTROL
-Package: wisp
-Version: $version
-Architecture: $architecture
-Maintainer: the maintainers of Wisp
-Section: admin
-Priority: optional
-Installed-Size: $(du --summarize --apparent-size --block-size=1024 "$root/usr" | cut -f1)
-Recommends: containerd, runc
-Description: runs WebAssembly as ordinary containers and Kubernetes pods
- A containerd shim, an OCI runtime and a command line, all static. The package changes nothing of the node:
- "wisp install" gives containerd the handler, and "wisp doctor" looks at what there is.
-CONTROL
-dpkg-deb --root-owner-group --build "$root" "$dist/wisp_${version}_$architecture.deb" >/dev/null
+scripts/debian.sh "$root" "$version" "$architecture" "$dist/wisp_${version}_$architecture.deb"
 
 # It is written beside the sources, and so beside those of the last commit. The build's own path tells nobody anything.
 mkdir "$work/source"

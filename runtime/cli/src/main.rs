@@ -10,6 +10,7 @@ mod inspect;
 mod install;
 mod installer;
 mod login;
+mod man;
 mod node;
 mod program;
 mod registry;
@@ -90,6 +91,12 @@ enum Command {
     /// Forget the login to a registry
     #[command(after_help = "Example:\n  wisp logout registry.example")]
     Logout(login::LogoutArgs),
+    /// Write the manual's pages (`make dist`)
+    #[command(hide = true)]
+    Man {
+        /// The folder to write them into
+        folder: PathBuf,
+    },
     /// Write the container image of the installer (`make installer-image`)
     #[command(hide = true)]
     InstallerImage {
@@ -165,6 +172,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Login(args) => login::login(args, &mut out)?,
         Command::Logout(args) => login::logout(&args, &mut out)?,
+        Command::Man { folder } => man::write(&folder)?,
         Command::InstallerImage { name, root, archive } => installer::write(&name, &root, &archive)?,
     }
     Ok(ExitCode::SUCCESS)
