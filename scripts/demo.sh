@@ -5,8 +5,12 @@ set -euo pipefail
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$checkout/target}
 
-if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold='' dim='' plain=''; fi
-title() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+  bold=$'\e[1m' dim=$'\e[2m' green=$'\e[1;32m' blue=$'\e[1;36m' plain=$'\e[0m'
+else
+  bold='' dim='' green='' blue='' plain=''
+fi
+title() { printf '\n%s== %s%s\n' "$blue" "$*" "$plain"; }
 say() { printf '%s%s%s\n' "$dim" "$*" "$plain"; }
 die() { echo "$*" >&2; exit 1; }
 
@@ -81,7 +85,7 @@ containerd --version
 show() {
   local status=0 word line=
   for word; do case $word in *' '*) line+=" '$word'" ;; *) line+=" $word" ;; esac; done
-  printf '%s$%s%s\n' "$bold" "$line" "$plain"
+  printf '%s$ %s%s%s%s\n' "$green" "$plain" "$bold" "${line# }" "$plain"
   "$@" || status=$?
   [ "$status" = 0 ] || say "(exit code $status)"
 }
@@ -91,25 +95,25 @@ await() { for _ in $(seq 600); do "$@" >/dev/null 2>&1 && return; sleep 0.05; do
 for guest in rust-0.1 rust-0.2 http-0.2; do cp "$target/guests/$guest.wasm" "$work/"; done
 mv "$work/rust-0.1.wasm" "$work/command.wasm"; mv "$work/rust-0.2.wasm" "$work/component.wasm"; mv "$work/http-0.2.wasm" "$work/service.wasm"
 for guest in command component service; do
-  "$checkout/scripts/image.sh" "$work/$guest.tar" "demo.wisp.dev/$guest:1" "$work/$guest.wasm"
+  "$checkout/scripts/image.sh" "$work/$guest.tar" "wisp.dev/$guest:1" "$work/$guest.wasm"
   ctr images import "$work/$guest.tar" >/dev/null
 done
 say "three images, each with one Wasm file in it, were made by scripts/image.sh and imported by \`ctr images import\`"
 run=(ctr run --rm --runtime io.containerd.wisp.v1)
 
 title 'A Rust command (WASI 0.1), like any container'
-show "${run[@]}" demo.wisp.dev/command:1 hello
-show "${run[@]}" --env GREETING=hello demo.wisp.dev/command:1 environment /command.wasm env GREETING
-show "${run[@]}" demo.wisp.dev/command:1 code /command.wasm exit 7
+show "${run[@]}" wisp.dev/command:1 hello
+show "${run[@]}" --env GREETING=hello wisp.dev/command:1 env /command.wasm env GREETING
+show "${run[@]}" wisp.dev/command:1 code /command.wasm exit 7
 
 title 'A component (WASI 0.2)'
-show "${run[@]}" demo.wisp.dev/component:1 component
+show "${run[@]}" wisp.dev/component:1 component
 
 title 'A trap explains itself: exit code 134 and a backtrace with names'
-show "${run[@]}" demo.wisp.dev/component:1 trap /component.wasm trap divide
+show "${run[@]}" wisp.dev/component:1 trap /component.wasm trap divide
 
 title 'An HTTP service (wasi:http), answered with curl'
-show ctr run --detach --net-host --log-uri "file://$work/service.log" --runtime io.containerd.wisp.v1 demo.wisp.dev/service:1 service
+show ctr run --detach --net-host --null-io --runtime io.containerd.wisp.v1 wisp.dev/service:1 service
 await curl --silent --fail http://127.0.0.1:8080/hello
 show curl --silent http://127.0.0.1:8080/hello
 show curl --silent --data 'to the guest and back' http://127.0.0.1:8080/echo; echo
@@ -118,7 +122,7 @@ show ctr task ls
 title 'A program beside it in the same container'
 cp "$work/command.wasm" "$work/shared.wasm"
 show ctr run --detach --null-io --runtime io.containerd.wisp.v1 --mount "type=bind,src=$work/shared.wasm,dst=/tools/command.wasm,options=bind:ro" \
-  demo.wisp.dev/component:1 sleeper /component.wasm sleep 600
+  wisp.dev/component:1 sleeper /component.wasm sleep 600
 show ctr task exec --exec-id one sleeper /tools/command.wasm hello
 show ctr task metrics sleeper
 

@@ -20,7 +20,6 @@ def scene(session: str) -> str:
     lines = session.replace("\r", "").splitlines()
     start, end = (next(at for at, line in enumerate(lines) if f"== {title}" in line) for title in (FIRST, LAST))
     text = "\n".join(lines[start:end]).rstrip()
-    text = re.sub(r"file:///tmp/wisp-demo\.\w+/", "file:///tmp/", text)
     # The hash in a symbol's name says nothing to a reader.
     return re.sub(r"::h[0-9a-f]{16}|(?<=std)\[[0-9a-f]{16}\]|(?<=command)-[0-9a-f]{16}", "", text)
 

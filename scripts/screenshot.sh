@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
 rich=15.0.0
-columns=132
+columns=118
 
 python=$target/screenshot/bin/python
 if ! "$python" -c 'import rich' 2>/dev/null; then
