@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::de::IgnoredAny;
@@ -134,8 +134,10 @@ impl Spec {
     /// The file is not there, or is not JSON of the right form.
     pub(crate) fn read(bundle: &Path) -> Result<Self> {
         let path = bundle.join("config.json");
+        let mut text = Vec::new();
         let file = File::open(&path).context(|| format!("opening {}", path.display()))?;
-        serde_json::from_reader(BufReader::new(file.take(MAX_BYTES))).map_err(|error| {
+        file.take(MAX_BYTES).read_to_end(&mut text).context(|| format!("reading {}", path.display()))?;
+        serde_json::from_slice(&text).map_err(|error| {
             Error::invalid_argument(format!("{} is not an OCI configuration: {error}", path.display()))
         })
     }

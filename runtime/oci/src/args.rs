@@ -40,6 +40,9 @@ pub struct Global {
     /// Accepted as runc's; only root can run containers
     #[arg(long, global = true, value_name = "auto|true|false")]
     pub rootless: Option<String>,
+    /// End when this process does, which is the one that runs the command
+    #[arg(long, global = true, hide = true, value_name = "PID")]
+    pub die_with_parent: Option<i32>,
 }
 
 /// How the log is written.
@@ -310,6 +313,7 @@ mod tests {
         for call in [
             "--root /run/wisp/k8s.io --log /b/log.json --log-format json create --bundle /b --pid-file /b/init.pid c1",
             "--root /r --log /l --log-format json --systemd-cgroup create --bundle /b --console-socket /s c1",
+            "--root /r --log /l --log-format json --die-with-parent 7 create --bundle /b --pid-file /b/init.pid c1",
             "--root /r kill --all c1 9",
             "--root /r exec --process /p --pid-file /f --detach c1",
             "--root /r update --resources - c1",

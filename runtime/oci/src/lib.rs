@@ -32,8 +32,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(args) => args,
         Err(error) => error.exit(),
     };
-    let done = logging::start(&args.global).and_then(|()| commands::run(&args.global, args.command));
-    done.unwrap_or_else(|error| {
+    carry_out(&args.global, args.command).unwrap_or_else(|error| {
         // One line with the whole chain. Who asks for JSON reads the last error of the log and shows it; for a person who
         // sent the log to a file it is on stderr too. (The stderr of `create` is the container's.)
         tracing::error!("{error:#}");
@@ -42,4 +41,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         ExitCode::from(FAILED)
     })
+}
+
+fn carry_out(global: &args::Global, command: args::Command) -> anyhow::Result<ExitCode> {
+    logging::start(global)?;
+    if let Some(parent) = global.die_with_parent {
+        process::die_with_parent(parent)?;
+    }
+    commands::run(global, command)
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 
 use nix::sys::signal::Signal;
+use rustix::process::{getppid, set_parent_process_death_signal};
 
 /// What `/proc/PID/stat` says of a process (`proc(5)`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,20 @@ fn realtime(name: &str) -> Option<i32> {
 pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: kill(2) with plain integers.
     if unsafe { libc::kill(pid, signal) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Has the kernel end this process with its parent, which is expected to be `parent`.
+///
+/// # Errors
+/// If that one has ended already.
+pub fn die_with_parent(parent: i32) -> anyhow::Result<()> {
+    set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    // Asked after it, so that there is no end between the two.
+    anyhow::ensure!(
+        getppid().is_some_and(|pid| pid.as_raw_pid() == parent),
+        "the process {parent} does not run this command, or no longer"
+    );
+    Ok(())
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ pub(crate) struct Runtime {
     root: PathBuf,
     log: PathBuf,
     systemd_cgroup: bool,
-    /// Whether its containers are guest processes, which have a control socket.
+    /// Whether it is `wisp-runtime`, whose containers are guest processes, which have a control socket.
     guests: bool,
     reaper: Reaper,
 }
@@ -255,14 +255,23 @@ impl Runtime {
         if self.systemd_cgroup {
             command.arg("--systemd-cgroup");
         }
+        self.die_with_shim(&mut command);
         // It would make runc wait for systemd's readiness protocol.
         command.args(args).env_remove("NOTIFY_SOCKET");
+        command
+    }
+
+    /// A command that outlived a killed shim would go on making a container that `delete` has cleaned up.
+    fn die_with_shim(&self, command: &mut Command) {
+        if self.guests {
+            // Without a closure before the exec the standard library needs no fork, which copies the shim's page tables.
+            command.arg("--die-with-parent").arg(std::process::id().to_string());
+            return;
+        }
         // SAFETY: between fork and exec the closure makes one system call, and allocates nothing.
         unsafe {
-            // A runtime that outlived a killed shim would go on making a container that `delete` has cleaned up.
             command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
         }
-        command
     }
 }
 

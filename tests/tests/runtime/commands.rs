@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, IoSliceMut, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use nix::cmsg_space;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use wisp_tests::bed::{LIMIT, eventually};
 use wisp_tests::bundle::Bundle;
 use wisp_tests::suite::Case;
-use wisp_tests::{Outcome, cases};
+use wisp_tests::{Outcome, cases, process, site};
 
 pub(crate) const CASES: &[Case] = cases![Once:
     a_container_is_created_started_stopped_and_deleted,
@@ -35,6 +36,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     exec_detaches_and_writes_its_pid,
     a_terminal_is_sent_to_the_console_socket,
     errors_go_to_the_log_as_json,
+    a_command_dies_with_the_parent_that_it_is_told,
 ];
 
 /// A container whose guest has printed a line and goes on until it is told.
@@ -317,14 +319,13 @@ fn exec_detaches_and_writes_its_pid() -> Outcome {
     let output = fs::File::create(bundle.path("exec-output"))?;
     let mut command =
         bundle.command(&["exec", "--detach", "--pid-file", &pid_path, "--process", &process, &bundle.id])?;
-    let status =
-        command.stdin(std::process::Stdio::null()).stdout(output.try_clone()?).stderr(output).status()?;
+    let status = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).status()?;
     ensure!(status.success(), "{}", fs::read_to_string(bundle.path("exec-output"))?);
     let pid: i32 = fs::read_to_string(&pid_file)?.trim().parse()?;
     let listed = bundle.runtime(&["ps", "--format", "json", &bundle.id])?.success()?;
     ensure!(listed.contains(&pid.to_string()), "{pid} is not in {listed}");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM)?;
-    ensure!(wisp_tests::process::gone(pid, LIMIT)?, "the exec runs on");
+    ensure!(process::gone(pid, LIMIT)?, "the exec runs on");
     Ok(())
 }
 
@@ -378,5 +379,29 @@ fn errors_go_to_the_log_as_json() -> Outcome {
         last["level"] == "error" && last["msg"].as_str().is_some_and(|text| text.contains("/no-such.wasm")),
         "{last}"
     );
+    Ok(())
+}
+
+/// The shim's commands end with it.
+fn a_command_dies_with_the_parent_that_it_is_told() -> Outcome {
+    let bundle = running()?;
+    let stranger = bundle.runtime(&["--die-with-parent", "1", "state", &bundle.id])?;
+    ensure!(stranger.code != 0 && stranger.stderr.contains("does not run this command"), "{stranger:?}");
+    // It prints figures every five seconds, for as long as the guest runs.
+    let script = r#""$0" --root /run/wisp/tests --die-with-parent $$ events "$1" & echo $!; wait"#;
+    let mut command = bundle.space.command("/bin/sh");
+    command.args(["-c", script]).arg(site::binary("wisp-runtime")?).arg(&bundle.id);
+    command.env("WISP_TESTS_BED", &bundle.id);
+    let mut parent = process::dies_with_us(&mut command).stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(parent.stdout.take().context("no stdout")?).lines();
+    let (mut pid, mut has_begun) = (None, false);
+    while pid.is_none() || !has_begun {
+        let line = lines.next().context("the command ended")??;
+        has_begun |= line.contains("stats");
+        pid = pid.or(line.parse().ok());
+    }
+    parent.kill()?;
+    parent.wait()?;
+    ensure!(process::gone(pid.unwrap_or_default(), LIMIT)?, "the command outlives its parent");
     Ok(())
 }
