@@ -218,6 +218,17 @@ pub enum Error {
         /// What was expected.
         reason: String,
     },
+    /// A package that no registry is known for.
+    #[error(
+        "no registry is known for the package {package}: name one for {namespace:?} with `wkg config --edit`, as default_registry \
+         or in namespace_registries"
+    )]
+    Package {
+        /// The package.
+        package: String,
+        /// Its namespace.
+        namespace: String,
+    },
     /// A digest of an algorithm that is not known.
     #[error("{what} has the digest {digest}, expected one of sha256")]
     Algorithm {

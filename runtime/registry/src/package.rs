@@ -114,13 +114,7 @@ impl Package {
         let own = config.package_registry_overrides.get(&package);
         let own = own.or_else(|| config.namespace_registries.get(&self.namespace)).cloned();
         let found = own.or(config.default_registry.map(Mapping::Registry));
-        found.ok_or_else(|| Error::Name {
-            name: package,
-            reason: format!(
-                "nothing says in which one it is: name one for {:?} with `wkg config --edit`, as default_registry or in namespace_registries",
-                self.namespace
-            ),
-        })
+        found.ok_or_else(|| Error::Package { package, namespace: self.namespace.clone() })
     }
 }
 

@@ -2,7 +2,6 @@
 //! (<https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/>).
 
 use std::collections::HashMap;
-use std::fs;
 
 use oci_spec::image::{Descriptor, MediaType};
 use serde::Serialize;
@@ -43,7 +42,7 @@ fn target(exports: &[String]) -> Option<String> {
 /// # Errors
 /// If the file is no Wasm, or cannot be read or stored.
 pub fn artifact(blobs: &Blobs, program: &Program, about: &About) -> Result<Descriptor, Error> {
-    let wasm = fs::read(&program.file).map_err(Error::at(&program.file))?;
+    let wasm = program.read()?;
     let outside = Outside::of(&program.file.display().to_string(), &wasm)?;
     let os = outside.os();
     let layer = blobs.put_file(&program.file, &wasm).map_err(Error::at(&program.file))?;

@@ -52,7 +52,7 @@ pub fn image(
 ) -> Result<Descriptor, Error> {
     let mut files = Vec::new();
     for program in programs {
-        let wasm = fs::read(&program.file).map_err(Error::at(&program.file))?;
+        let wasm = program.read()?;
         Outside::of(&program.file.display().to_string(), &wasm)?;
         files.push((PathBuf::from(&program.name), program.file.clone()));
     }
@@ -313,6 +313,17 @@ mod tests {
         assert_eq!(config["component"]["imports"][0], "wasi:cli/stdout@0.2.6");
         assert_eq!(config["component"]["target"], "wasi:cli/run@0.2.6");
         assert_eq!(config["layerDigests"][0], image.manifest.wasm[0].digest.to_string());
+    }
+
+    #[test]
+    fn what_could_not_be_compiled_becomes_no_image_and_is_not_read_to_its_end() {
+        let bed = Bed::new();
+        let large = bed.dir.path().join("large.wasm");
+        File::create(&large).unwrap().set_len(crate::make::LARGEST + 1).unwrap();
+        let program = Program { name: "app.wasm".into(), file: large };
+        let error = image(&bed.blobs, std::slice::from_ref(&program), &process(), &about()).unwrap_err();
+        assert!(error.to_string().contains("larger than 1 GiB"), "{error}");
+        artifact(&bed.blobs, &program, &about()).unwrap_err();
     }
 
     #[test]

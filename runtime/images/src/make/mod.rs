@@ -5,6 +5,8 @@ mod files;
 mod wasm;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -17,6 +19,9 @@ use crate::Error;
 use crate::blobs::Blobs;
 use crate::store::stable;
 
+/// The largest program that is read, in bytes: no larger one could be compiled.
+pub const LARGEST: u64 = 1 << 30;
+
 /// A Wasm file that goes into an image.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -24,6 +29,24 @@ pub struct Program {
     pub name: String,
     /// The file.
     pub file: PathBuf,
+}
+
+impl Program {
+    fn read(&self) -> Result<Vec<u8>, Error> {
+        let file = File::open(&self.file).map_err(Error::at(&self.file))?;
+        let mut size = file.metadata().map_err(Error::at(&self.file))?.len();
+        let mut bytes = Vec::new();
+        if size <= LARGEST {
+            // What is no file may have no size and yet no end.
+            file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Error::at(&self.file))?;
+            size = bytes.len() as u64;
+        }
+        if size > LARGEST {
+            let reason = "is larger than 1 GiB; a program that can be compiled was expected";
+            return Err(Error::Refused(format!("{} {reason}", self.file.display())));
+        }
+        Ok(bytes)
+    }
 }
 
 /// What every kind of image can be given.

@@ -51,7 +51,9 @@ fn what_the_configuration_says_comes_before_what_a_registry_says() {
 
 #[test]
 fn a_package_that_nobody_has_and_answers_that_are_none_are_told() {
-    assert!(reference("").unwrap_err().contains("default_registry"));
+    let unknown = reference("").unwrap_err();
+    assert!(unknown.starts_with("no registry is known for the package acme:tool: "), "{unknown}");
+    assert!(unknown.contains("default_registry"), "{unknown}");
     assert!(reference("default_registry = 1").unwrap_err().contains("config.toml"));
     for body in ["", "[]", "{\"oci\": 1}", "<html>"] {
         let server = Server::start(move |_, _| Reply::ok(body.as_bytes()));
