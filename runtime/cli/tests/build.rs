@@ -102,3 +102,17 @@ fn an_artifact_says_what_its_program_is_and_takes_no_options_of_a_process() {
         .unwrap();
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
 }
+
+#[test]
+fn a_file_that_is_not_there_is_told_with_what_was_expected() {
+    let folder = programs();
+    let refused = Command::new(env!("CARGO_BIN_EXE_wisp"))
+        .args(["build", "-t", "wisp.test/app:1", "three.wasm"])
+        .current_dir(folder.path())
+        .env("XDG_DATA_HOME", folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(said, "wisp: three.wasm is not there; the folder of a project or a Wasm file was expected\n");
+    assert_eq!(refused.status.code(), Some(1));
+}

@@ -96,6 +96,9 @@ fn image(args: &Args, store: &Store) -> Result<Named> {
         }
         files => (files.to_vec(), None),
     };
+    if let Some(absent) = files.iter().find(|file| !file.exists()) {
+        bail!("{} is not there; the folder of a project or a Wasm file was expected", absent.display());
+    }
     let name = args.tag.clone().or(tag);
     let name = reference(&name.context("the image has no name; say --tag NAME, or tag in wisp.toml")?)?;
     let hold = store.hold()?;

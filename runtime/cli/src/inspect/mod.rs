@@ -12,15 +12,13 @@ use std::io::{Read, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
+use wisp_images::make::LARGEST;
 
 use crate::images::{self, Node};
 use crate::program::{Origin, Program};
 
 pub(crate) use text::kind;
 pub(crate) use wit::print as print_wit;
-
-/// The largest program that is read, in bytes: more than any compiler here could hold.
-const LARGEST: u64 = 1 << 30;
 
 /// The command line.
 #[derive(Debug, clap::Args)]
