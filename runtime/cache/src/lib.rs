@@ -6,7 +6,7 @@
 //!
 //! - [`key`]: what an entry is called: the program's digest and everything that its code depends on.
 //! - [`store`]: the folder: written once, checked before use, bounded in size.
-//! - [`memo`]: which digests programs had that were read before.
+//! - [`memo`]: which digests programs had that were read before; [`overlay`]: whose files can be known again.
 //! - [`locks`]: who compiles and who waits.
 //! - [`keeper`]: the process that owns a compile.
 //! - [`compile`]: the confined process.
@@ -19,6 +19,7 @@ mod key;
 mod locks;
 mod memo;
 mod notes;
+mod overlay;
 mod personal;
 mod store;
 

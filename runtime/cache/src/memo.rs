@@ -1,8 +1,9 @@
 //! Which digests programs had, so that a program that was read once is not read at each start: it is known by its file's identity.
 //!
 //! This is for files of overlays, as containers' roots are. The number and times that an overlay tells of a file are those of the file
-//! in the image's layer, or of the container's own copy of it; that of its last change is the kernel's, and nobody can choose it. The file
-//! system of a volume may tell what it likes. An overlay's device number says nothing: each mount takes one that is free.
+//! in the image's layer, or of the container's own copy of it; that of its last change is the kernel's, and nobody can choose it, where
+//! the layers are of a file system that keeps it so ([`overlay`]). The file system of a volume may tell what it likes. An overlay's
+//! device number says nothing: each mount takes one that is free.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,14 +11,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::fstatfs;
 use wisp_contract::digest::Digest;
 
-use crate::key;
 use crate::store::write_whole;
+use crate::{key, overlay};
 
-/// What `fstatfs(2)` says of an overlay (`linux/magic.h`).
-const OVERLAY: u64 = 0x794c_7630;
 /// How long a file must have been as it is. Times of files go in steps of milliseconds: what is written within one is not seen by them.
 const SETTLED: Duration = Duration::from_secs(2);
 /// The most digests that are kept.
@@ -66,10 +64,8 @@ impl Memo {
 
 /// What changes when a file's content does, and when it is another file; `None` where that is not to be told.
 fn identity(file: &File) -> io::Result<Option<String>> {
-    #[allow(clippy::cast_sign_loss, reason = "the kernel's magic numbers are unsigned")]
-    let is_of_overlay = fstatfs(file)?.f_type as u64 == OVERLAY;
     let meta = file.metadata()?;
-    if !is_of_overlay || !is_settled(&meta) {
+    if !is_settled(&meta) || !overlay::is_of_kernels_layers(file)? {
         return Ok(None);
     }
     let (number, size) = (meta.ino(), meta.size());
