@@ -10,19 +10,18 @@ export WISP_BED=${WISP_BED:-/var/cache/wisp-bed}
 # What `make install` installs is what is tested.
 export WISP_BIN=$CARGO_TARGET_DIR/stage/usr/local/bin
 
-logs=$(mktemp -d)
-trap 'rm -r "$logs"' EXIT
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 summary=() passed=0 failed=0
 
-# count LAYER: adds up what its test binaries said; a binary that said nothing has failed.
+# count LAYER SECONDS STATUS: adds up what the test binaries said; a binary that said nothing has failed.
 count() {
-  local log=$logs/$1 p f seconds=0 status=1
-  read -r seconds status <"$logs/$1.end"
+  local p f
   p=$(grep -oE '^test result: .* ([0-9]+) passed' "$log" | awk '{n += $(NF-1)} END {print n+0}')
   f=$(grep -oE '; [0-9]+ failed;' "$log" | awk '{n += $2} END {print n+0}')
-  [ "$status" != 0 ] && [ "$f" = 0 ] && f=1
-  [ "$status" = 0 ] && [ "$p" = 0 ] && [ -z "${ONLY:-}" ] && f=1
-  summary+=("$(printf '%-12s %5d passed, %d failed (%d s)' "$1" "$p" "$f" "$seconds")")
+  [ "$3" != 0 ] && [ "$f" = 0 ] && f=1
+  [ "$3" = 0 ] && [ "$p" = 0 ] && [ -z "${ONLY:-}" ] && f=1
+  summary+=("$(printf '%-12s %5d passed, %d failed (%d s)' "$1" "$p" "$f" "$2")")
   case $1 in
     containerd) by_place 1.6 1.7 2.2 2.4 ;;
     cri) by_place 1.7/podsandbox 2.{2,4}/{podsandbox,shim} ;;
@@ -53,39 +52,24 @@ unit() {
     wisp-artifact \
     'wisp wisp-reader wisp-images wisp-registry' \
     wisp-bench; do
-    # shellcheck disable=SC2086 # they are words
-    nice -n 19 cargo test --release --locked --target "$triple" $(printf -- '--package %s ' $packages) --all-targets --no-fail-fast -- \
+    # shellcheck disable=SC2046,SC2086 # they are words
+    cargo test --release --locked --target "$triple" $(printf -- '--package %s ' $packages) --all-targets --no-fail-fast -- \
       ${ONLY:+"$ONLY"} || status=1
   done
   return $status
 }
 binary() { cargo test --release --locked --target "$triple" -p wisp-tests --test "$1" -- ${ONLY:+"$ONLY"}; }
 
-# run LAYER: its tests, and in a file beside their log how many seconds they took and how they ended.
-run() {
-  local start=$SECONDS
-  printf '\n== %s\n' "$1"
-  case $1 in
-    unit) unit ;;
-    runtime | containerd | cri | node | kubernetes) binary "$1" ;;
-    *) echo "there is no layer '$1'; there are unit, runtime, containerd, cri, node and kubernetes" ; false ;;
-  esac </dev/null 2>&1 | tee "$logs/$1"
-  echo $((SECONDS - start)) "${PIPESTATUS[0]}" >"$logs/$1.end"
-}
-
-[ "$*" = unit ] || make --no-print-directory stage || exit
-if [[ " $* " == *' kubernetes '* ]]; then
-  run kubernetes &
-  # Cargo builds one thing at a time, and this first.
-  until grep -qs '^running' "$logs/kubernetes" || [ -e "$logs/kubernetes.end" ]; do sleep 1; done
-fi
-# Pods wait more than they work: what builds the unit tests has the time that they leave.
-[[ " $* " != *' unit '* ]] || run unit
-wait
 for layer in "$@"; do
-  [[ $layer == @(unit|kubernetes) ]] || run "$layer"
+  printf '\n== %s\n' "$layer"
+  start=$SECONDS
+  case $layer in
+    unit) unit ;;
+    runtime | containerd | cri | node | kubernetes) make --no-print-directory stage && binary "$layer" ;;
+    *) echo "there is no layer '$layer'; there are unit, runtime, containerd, cri, node and kubernetes" ; false ;;
+  esac </dev/null 2>&1 | tee "$log"
+  count "$layer" $((SECONDS - start)) "${PIPESTATUS[0]}"
 done
-for layer in "$@"; do count "$layer"; done
 
 printf '\n'
 printf '%s\n' "${summary[@]}"

@@ -171,6 +171,10 @@ impl Node for Host {
         format!("{top}/{}/kubepods", self.name)
     }
 
+    fn logs(&self) -> String {
+        self.servers.logs().display().to_string()
+    }
+
     /// Of the machine's processes only those that are the cluster's.
     fn inventory(&self) -> Result<BTreeSet<String>> {
         let lines =

@@ -34,7 +34,7 @@ use anyhow::Result;
 use crate::bed;
 
 /// How long anything may take that a test of a whole cluster waits for: images are pulled and programs compiled meanwhile.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(4);
 
 /// Asks until there is an answer, for what no event tells; not so often that the asking is what the machine is busy with.
 ///

@@ -54,6 +54,18 @@ pub trait Node: std::fmt::Debug + Send + Sync {
     /// for `*` where it has version 1.
     fn control_groups(&self) -> String;
 
+    /// The folder of its servers' logs, as its shell names it.
+    fn logs(&self) -> String;
+
+    /// The last that its servers have logged of a Kubernetes namespace, for the message of a case that failed in it.
+    fn logged(&self, namespace: &str) -> String {
+        let of = |service: Service| {
+            format!("grep {namespace} {}/{}.log | tail -n 40", self.logs(), service.name())
+        };
+        let script = format!("{}; {}", of(Service::Containerd), of(Service::Kubelet));
+        self.shell(&script).map_or_else(|error| format!("{error:#}"), |said| said.stdout)
+    }
+
     /// Everything on it that a pod could leave behind, one line each.
     ///
     /// # Errors

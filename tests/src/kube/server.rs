@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -97,6 +97,12 @@ impl Servers {
     /// Where it does not run.
     pub fn pid(&self, name: &str) -> Result<u32> {
         lock(&self.running).get(name).map(Child::id).with_context(|| format!("{name} is not running"))
+    }
+
+    /// The folder of their logs.
+    #[must_use]
+    pub fn logs(&self) -> &Path {
+        &self.logs
     }
 
     /// The last lines of a log.

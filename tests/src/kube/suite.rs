@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::{env, fs, thread};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use libtest_mimic::{Arguments, Trial};
 
 use crate::bed::lock;
@@ -103,8 +103,8 @@ macro_rules! kube_cases {
     };
 }
 
-/// How many cases of a node run at once: they wait for kubelet's periods more than they work, also on a node with one processor.
-const AT_ONCE: usize = 4;
+/// How many cases of each node run at once: they wait for kubelet's periods more than they work.
+const AT_ONCE: [(&str, usize); 2] = [("host", 4), ("uml", 3)];
 
 /// Runs the cases of these tables with the arguments of `cargo test`, and ends the process. `NODES=host,uml` says which nodes.
 pub fn main(tables: &[&[Case]]) -> ! {
@@ -130,10 +130,10 @@ pub fn main(tables: &[&[Case]]) -> ! {
     // Those that want a node alone come last, and then wait for each other, but never for those of the other node.
     let cases: Vec<_> = together.into_iter().chain(alone).collect();
     let failed = thread::scope(|scope| {
-        let lines = ["host", "uml"].map(|node| {
+        let lines = AT_ONCE.map(|(node, at_once)| {
             let trials = trials(&cases, |place| place.node() == node);
             let mut arguments = arguments.clone();
-            arguments.test_threads.get_or_insert(AT_ONCE);
+            arguments.test_threads.get_or_insert(at_once);
             scope.spawn(move || !trials.is_empty() && finish::run(&arguments, trials, || leak_trials(node)))
         });
         lines.map(|line| line.join().unwrap_or(true)).contains(&true)
@@ -226,6 +226,10 @@ fn within_namespace(
     let outcome = kubectl
         .run(&["wait", "--for=create", "serviceaccount/default", "--timeout=60s"])
         .and_then(|_| run(&Scene { kubectl: kubectl.clone(), place, image: world.image.clone(), node }));
+    let outcome = outcome.map_err(|error| match node {
+        Some(node) => anyhow!("{error:#}\n{}", node.logged(&namespace)),
+        None => error,
+    });
     // Kept for a person to look at, where that was asked for.
     if env::var_os("WISP_TESTS_KEEP").is_none() {
         kubectl.run(&["delete", "namespace", &namespace, "--wait=false"])?;

@@ -162,6 +162,10 @@ impl Node for Uml {
         "/sys/fs/cgroup/kubepods.slice".to_owned()
     }
 
+    fn logs(&self) -> String {
+        "/host".to_owned()
+    }
+
     /// Not by a reboot of its own: the kernel would start itself anew and find its end of the wire taken.
     fn reboot(&self) -> Result<()> {
         self.shell("systemctl poweroff --no-block")?;
