@@ -1,5 +1,7 @@
 //! Limits, quality of service, and their change while a pod runs.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use wisp_tests::kube::cluster::is_ready;
@@ -20,6 +22,8 @@ pub(crate) const CASES: &[&[Case]] = &[
 ];
 
 const MIB: u64 = 1 << 20;
+/// What kubelet takes at most to tell of a change of limits, where it does not forget it.
+const SEEN_SOON: Duration = Duration::from_secs(45);
 
 /// A service with a memory limit, ready.
 fn limited(scene: &Scene<'_>, name: &str, memory: &str, cpu: &str) -> Result<Value> {
@@ -81,19 +85,32 @@ fn a_change_of_limits_may_want_a_container_started_anew(scene: &Scene<'_>) -> Ou
     Ok(())
 }
 
-/// Changes the limits in place, and waits until kubelet says that they are and that it has done with it.
+/// Changes the limits in place, and waits until kubelet says that they are and that it has done with it. kubelet 1.37 changes them,
+/// but now and then keeps the old ones in the pod's status until it changes something again: then it is asked for another request.
 fn resize(scene: &Scene<'_>, memory: &str, cpu: &str) -> Outcome {
-    let patch = json!({"spec": {"containers": [{"name": "main", "resources": {"limits": {"memory": memory, "cpu": cpu}}}]}});
-    scene.kubectl.run(&["patch", "pod", "resized", "--subresource=resize", "--patch", &patch.to_string()])?;
-    scene
-        .until("resized", "resized", |pod| {
-            let status = &pod["status"];
-            let limits = &status["containerStatuses"][0]["resources"]["limits"];
-            let is_of_resizing = |condition: &Value| condition["type"] == "PodResizeInProgress";
-            let is_done = !status["conditions"].as_array().into_iter().flatten().any(is_of_resizing);
-            limits["memory"] == memory && limits["cpu"] == cpu && is_done
-        })
-        .map(drop)
+    let change = |resources: Value| {
+        let patch = json!({"spec": {"containers": [{"name": "main", "resources": resources}]}});
+        let asks = ["patch", "pod", "resized", "--subresource=resize", "--patch", &patch.to_string()];
+        scene.kubectl.run(&asks).map(drop)
+    };
+    change(json!({"limits": {"memory": memory, "cpu": cpu}}))?;
+    for request in ["11m", "12m"] {
+        let seen =
+            scene.kubectl.until("pod/resized", "resized", SEEN_SOON, |pod| is_resized(pod, memory, cpu));
+        if seen.is_ok() {
+            return Ok(());
+        }
+        change(json!({"requests": {"cpu": request}}))?;
+    }
+    scene.until("resized", "resized", |pod| is_resized(pod, memory, cpu)).map(drop)
+}
+
+fn is_resized(pod: &Value, memory: &str, cpu: &str) -> bool {
+    let status = &pod["status"];
+    let limits = &status["containerStatuses"][0]["resources"]["limits"];
+    let is_of_resizing = |condition: &Value| condition["type"] == "PodResizeInProgress";
+    let is_done = !status["conditions"].as_array().into_iter().flatten().any(is_of_resizing);
+    limits["memory"] == memory && limits["cpu"] == cpu && is_done
 }
 
 fn limits_of_a_whole_pod_hold_its_guests(scene: &Scene<'_>) -> Outcome {
