@@ -34,13 +34,13 @@ impl Memo {
 
     /// The SHA-256 of a program's file.
     pub(crate) fn digest(&self, file: &mut File) -> io::Result<[u8; 32]> {
-        let Some(identity) = identity(file)? else { return key::digest(file) };
+        let Some(identity) = identity(file) else { return key::digest(file) };
         if let Some(known) = self.read(&identity) {
             return Ok(known);
         }
         let digest = key::digest(file)?;
         // It may have been written while it was read.
-        if self::identity(file)?.is_some_and(|now| now == identity) {
+        if self::identity(file).is_some_and(|now| now == identity) {
             // What is not noted is read again.
             self.note(&identity, digest).ok();
         }
@@ -62,16 +62,17 @@ impl Memo {
     }
 }
 
-/// What changes when a file's content does, and when it is another file; `None` where that is not to be told.
-fn identity(file: &File) -> io::Result<Option<String>> {
-    let meta = file.metadata()?;
-    if !is_settled(&meta) || !overlay::is_of_kernels_layers(file)? {
-        return Ok(None);
+/// What changes when a file's content does, and when it is another file; `None` where that is not to be told, also by a kernel that
+/// does not answer, because the file can still be read.
+fn identity(file: &File) -> Option<String> {
+    let meta = file.metadata().ok()?;
+    if !is_settled(&meta) || !overlay::is_of_kernels_layers(file).ok()? {
+        return None;
     }
     let (number, size) = (meta.ino(), meta.size());
     let modified = format!("{}.{}", meta.mtime(), meta.mtime_nsec());
     let changed = format!("{}.{}", meta.ctime(), meta.ctime_nsec());
-    Ok(Some(format!("{number}-{size}-{modified}-{changed}")))
+    Some(format!("{number}-{size}-{modified}-{changed}"))
 }
 
 fn is_settled(meta: &fs::Metadata) -> bool {
