@@ -1,4 +1,6 @@
-//! containerd's API, as blocking calls whose errors keep their codes.
+//! containerd's API, as blocking calls whose errors keep their codes: tasks and their execs.
+
+mod containers;
 
 use std::path::Path;
 
@@ -19,7 +21,7 @@ use tokio::runtime::Runtime;
 #[derive(Debug)]
 pub struct Client {
     runtime: Runtime,
-    tasks: TasksClient<Channel>,
+    channel: Channel,
     namespace: String,
 }
 
@@ -32,13 +34,18 @@ pub fn code<T>(answer: &Answer<T>) -> Code {
     answer.as_ref().map_or_else(Status::code, |_| Code::Ok)
 }
 
+/// Calls a method of a service, by default that of tasks.
 macro_rules! call {
-    ($self:ident, $method:ident, $request:expr) => {{
+    ($self:ident, $method:ident, $request:expr) => {
+        call!($self, TasksClient.$method, $request)
+    };
+    ($self:ident, $service:ident.$method:ident, $request:expr) => {{
         let request = $self.request($request)?;
-        let mut tasks = $self.tasks.clone();
-        $self.runtime.block_on(async move { tasks.$method(request).await }).map(Response::into_inner)
+        let mut service = $service::new($self.channel.clone());
+        $self.runtime.block_on(async move { service.$method(request).await }).map(Response::into_inner)
     }};
 }
+use call;
 
 impl Client {
     /// Connects to the containerd behind `socket`.
@@ -50,7 +57,7 @@ impl Client {
         let client = runtime.block_on(containerd_client::Client::from_path(socket)).context("connecting")?;
         let mut version = client.version();
         runtime.block_on(async move { version.version(()).await }).context("asking for the version")?;
-        Ok(Self { tasks: client.tasks(), namespace: namespace.to_owned(), runtime })
+        Ok(Self { channel: client.channel(), namespace: namespace.to_owned(), runtime })
     }
 
     fn request<T>(&self, message: T) -> Answer<Request<T>> {

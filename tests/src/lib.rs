@@ -3,7 +3,8 @@
 //! - [`site`]: where the binaries, servers and guests are; a sentence for each that is missing.
 //! - [`image`]: OCI images, made here and imported by `ctr`; [`artifact`]: Wasm artifacts.
 //! - [`space`]: private namespaces, so that a test's servers see neither the machine's network nor its `/run`.
-//! - [`bed`]: one containerd in a space; [`task`]: one container under it; [`client`] and [`events`]: its API.
+//! - [`bed`]: one containerd in a space; [`task`]: one container under it; [`model`]: many like it;
+//!   [`client`] and [`events`]: its API.
 //! - [`cri`]: pods, as a kubelet makes them. [`kube`]: pods, as people make them: a whole Kubernetes.
 //! - [`machine`]: a root directory and a containerd of its own, for what changes a whole node.
 //! - [`bundle`]: an OCI bundle and `wisp-runtime` as a command line; [`terminal`]: a command in a terminal.
@@ -28,6 +29,7 @@ pub mod kube;
 pub mod leaks;
 pub mod machine;
 pub mod memo;
+pub mod model;
 pub mod net;
 pub mod pages;
 pub mod process;

@@ -109,9 +109,10 @@ impl<'a> Container<'a> {
         &self.id
     }
 
-    fn command(&self, mode: &[&str]) -> Result<std::process::Command> {
-        let mut args = vec!["run", "--runtime", self.runtime];
-        args.extend(mode);
+    /// The `ctr` for it; `verb` is its command, and flags of that.
+    pub(crate) fn command(&self, verb: &[&str]) -> Result<std::process::Command> {
+        let mut args = verb.to_vec();
+        args.extend(["--runtime", self.runtime]);
         args.extend(self.flags.iter().map(String::as_str));
         args.extend([self.image.as_str(), self.id.as_str()]);
         // Under runc the same source runs as a native binary.
@@ -125,7 +126,7 @@ impl<'a> Container<'a> {
     /// # Errors
     /// Where `ctr` does not start; that the container does not is seen in [`Task::wait`].
     pub fn start(self) -> Result<Task<'a>> {
-        let mut command = self.command(&["--rm"])?;
+        let mut command = self.command(&["run", "--rm"])?;
         command.stdin(if self.stdin { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut ctr = process::dies_with_us(&mut command).spawn().context("starting ctr")?;
@@ -139,7 +140,7 @@ impl<'a> Container<'a> {
     /// # Errors
     /// Where it does not start.
     pub fn start_in_terminal(self) -> Result<Task<'a>> {
-        let mut command = in_terminal(self.bed, &self.command(&["--rm", "--tty"])?);
+        let mut command = in_terminal(self.bed, &self.command(&["run", "--rm", "--tty"])?);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut script = process::dies_with_us(&mut command).spawn().context("starting script")?;
         let (stdin, stdout, stderr) =
@@ -165,7 +166,7 @@ impl<'a> Container<'a> {
             stderr: Text::default(),
             log: Some(log),
         };
-        process::run(&mut self.command(&["--detach", "--log-uri", &uri])?, LIMIT)?.success()?;
+        process::run(&mut self.command(&["run", "--detach", "--log-uri", &uri])?, LIMIT)?.success()?;
         Ok(task)
     }
 

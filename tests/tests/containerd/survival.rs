@@ -12,6 +12,7 @@ use wisp_tests::bed::{Bed, LIMIT, Options, eventually};
 use wisp_tests::client::code;
 use wisp_tests::image::Image;
 use wisp_tests::leaks::{self, Inventory};
+use wisp_tests::model::Model;
 use wisp_tests::space::Cache;
 use wisp_tests::suite::Case;
 use wisp_tests::task::{Container, RUNC, Task, WISP};
@@ -206,9 +207,12 @@ fn many_tasks_leave_nothing(version: &'static str) -> Outcome {
     let (before, descriptors) = (Inventory::of(&bed)?, leaks::descriptors(bed.pid()?));
     let runner = |bed: Arc<Bed>, count: usize| {
         std::thread::spawn(move || -> Outcome {
-            for index in 0..count {
-                let program = crate::ends::COMMANDS[index % 3];
-                Container::new(&bed, &[program, "hello"])?.runtime(WISP).run()?.code(0)?;
+            let models = crate::ends::COMMANDS
+                .iter()
+                .map(|program| Model::new(&bed, Container::new(&bed, &[program, "hello"])?.runtime(WISP)));
+            for model in models.collect::<Result<Vec<_>>>()?.iter().cycle().take(count) {
+                let ended = model.run()?.code(0)?;
+                ensure!(ended.stdout.starts_with("hello from Rust"), "{ended:?}");
             }
             Ok(())
         })
