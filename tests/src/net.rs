@@ -1,5 +1,6 @@
 //! Clients and servers in the networks of spaces and containers.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
@@ -316,4 +317,18 @@ pub fn until_listening(space: &Space, address: &'static str) -> Result<()> {
     space.inside(move || {
         crate::bed::eventually(address, PATIENCE, || Ok(TcpStream::connect(address).ok().map(drop)))
     })
+}
+
+/// How many threads of a service's process serve connections, beside the one that accepts them.
+///
+/// # Errors
+/// Where there is no such process.
+pub fn workers(pid: u32) -> Result<usize> {
+    let mut count = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end meanwhile.
+        let name = fs::read_to_string(thread?.path().join("comm")).unwrap_or_default();
+        count += usize::from(name.starts_with("tokio-"));
+    }
+    Ok(count)
 }

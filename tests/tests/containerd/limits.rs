@@ -8,7 +8,7 @@ use nix::mount::MsFlags;
 use nix::sys::signal::Signal;
 use wisp_tests::bed::{Bed, LIMIT, Options, eventually};
 use wisp_tests::image::Image;
-use wisp_tests::net::{Load, curl, get};
+use wisp_tests::net::{Load, curl, get, workers};
 use wisp_tests::space::Cache;
 use wisp_tests::suite::Case;
 use wisp_tests::task::{Container, WISP};
@@ -97,17 +97,6 @@ fn a_lowered_limit_reaches_the_guest(bed: &Bed) -> Outcome {
     task.kill(Signal::SIGTERM)?;
     task.wait()?.code(0)?;
     Ok(())
-}
-
-/// Threads of a process that serve connections, beside the one that accepts them.
-fn workers(pid: u32) -> Result<usize> {
-    let mut count = 0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may end meanwhile.
-        let name = fs::read_to_string(thread?.path().join("comm")).unwrap_or_default();
-        count += usize::from(name.starts_with("tokio-"));
-    }
-    Ok(count)
 }
 
 fn a_services_threads_follow_its_quota_and_no_request_is_lost(bed: &Bed) -> Outcome {

@@ -11,6 +11,7 @@ mod exports;
 mod inspect;
 mod podman;
 mod run;
+mod services;
 mod spec;
 mod terminal;
 mod typed;
@@ -30,6 +31,7 @@ fn main() {
         inspect::CASES,
         podman::CASES,
         run::CASES,
+        services::CASES,
         spec::CASES,
         terminal::CASES,
         typed::CASES,

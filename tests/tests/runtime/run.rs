@@ -1,16 +1,12 @@
 //! `wisp run`, as root and as nobody, in a space of its own.
 
 use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use wisp_tests::bed::{LIMIT, eventually};
+use wisp_tests::bed::LIMIT;
 use wisp_tests::process::{self, Finished};
 use wisp_tests::space::{Cache, Space};
 use wisp_tests::suite::Case;
@@ -25,7 +21,6 @@ pub(crate) const CASES: &[Case] = cases![Once:
     run_refuses_memory_beyond_the_limit,
     run_tells_what_cannot_run_with_dockers_exit_codes,
     run_refuses_a_wrong_command_line_with_dockers_exit_code,
-    run_serves_until_it_is_interrupted,
     run_takes_images_by_name_and_from_layouts_and_archives,
     run_does_with_an_image_what_docker_does,
     root_of_a_namespace_of_their_own_runs_as_whoever_they_are,
@@ -93,7 +88,7 @@ impl User {
     }
 
     /// Runs the Rust command with options before it and arguments after it.
-    fn guest(&self, options: &[&str], args: &[&str]) -> Result<Finished> {
+    pub(crate) fn guest(&self, options: &[&str], args: &[&str]) -> Result<Finished> {
         let guest = site::guest("rust-0.2.wasm")?.display().to_string();
         self.run(&[options, &[guest.as_str()], args].concat())
     }
@@ -205,31 +200,6 @@ fn run_refuses_a_wrong_command_line_with_dockers_exit_code() -> Outcome {
     }
     let ended = root.run(&["--help"])?;
     ensure!(ended.code == 0 && ended.stdout.contains("Examples:"), "{ended:?}");
-    Ok(())
-}
-
-fn run_serves_until_it_is_interrupted() -> Outcome {
-    let ways = [(Signal::SIGINT, "9090:8080", "localhost"), (Signal::SIGTERM, "127.0.0.1:9090", "127.0.0.1")];
-    for (user, (signal, publish, host)) in users("http")?.into_iter().zip(ways) {
-        let guest = site::guest("http-0.2.wasm")?.display().to_string();
-        let mut command = user.command(&["-p", publish, &guest])?;
-        process::dies_with_us(&mut command).stdin(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().context("starting wisp run")?;
-        let mut said = String::new();
-        BufReader::new(child.stderr.take().context("stderr")?).read_line(&mut said)?;
-        ensure!(said.contains(&format!("http://{host}:9090/")), "{said}");
-        // The port is bound when the address is told, and listens at once.
-        let mut stream = eventually("the service", LIMIT, || {
-            user.space.inside(|| Ok(TcpStream::connect("127.0.0.1:9090").ok()))
-        })?;
-        write!(stream, "GET /hello HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        ensure!(answer.contains("hello from Rust, wasi:http 0.2"), "{answer}");
-        kill(Pid::from_raw(child.id().cast_signed()), signal)?;
-        let status = process::wait(&mut child, LIMIT)?.context("wisp run goes on")?;
-        ensure!(process::code(status) == 0, "{status}");
-    }
     Ok(())
 }
 

@@ -46,6 +46,9 @@ fn start(args: &Args) -> Result<u8, Failure> {
     let entry = Entry::of(export.or(program.export), &compiled.facts, name)
         .map_err(|error| Failure::NotRunnable(error.into()))?;
     let serves = (entry == Entry::Http).then(|| args.listen(&program.env)).transpose()?;
+    if let Some(warning) = args.unkept_processors(serves.is_some()) {
+        writeln!(io::stderr(), "wisp: {warning}").ok();
+    }
     let root = program.root.iter().map(|root| Volume::root(root.path()));
     let guest = guest::Guest {
         serves,

@@ -148,6 +148,23 @@ impl Args {
         Ok(listen)
     }
 
+    /// What `--cpus` does less than docker's, if anything, for a service or for what is none: there is no cgroup to hold a quota.
+    pub(super) fn unkept_processors(&self, serves: bool) -> Option<String> {
+        let cpus = self.cpus?;
+        match (serves, cpus.fract() == 0.0) {
+            (true, true) => None,
+            (true, false) => {
+                let threads = cpus.ceil();
+                Some(format!(
+                    "--cpus {cpus} is not a quota: the service has threads for {threads}, and may keep them busy"
+                ))
+            }
+            (false, _) => Some(format!(
+                "--cpus {cpus} changes nothing: only an HTTP service has threads, and there is no quota"
+            )),
+        }
+    }
+
     /// The folders that the guest sees.
     pub(super) fn volumes(&self) -> Result<Vec<Volume>> {
         self.volume.iter().map(|text| volume(text).with_context(|| format!("--volume {text}"))).collect()
