@@ -82,6 +82,20 @@ impl Cgroup {
         matches!(self.tree, Tree::Many(_))
     }
 
+    /// Checks that no other container has the group, as runc does: what is in a container's group ends with it, and does not run where
+    /// the group is frozen.
+    ///
+    /// # Errors
+    /// If a process is in the group or below it, or the group is frozen.
+    pub fn check_unused(&self) -> Result<(), Error> {
+        let why = match self.tree.occupants() {
+            0 if self.tree.is_frozen() => "it is frozen".to_owned(),
+            0 => return Ok(()),
+            count => format!("it is not empty: {count} process(es) found"),
+        };
+        Err(self.failed(io::Error::other(format!("{why}; a container needs a control group of its own"))))
+    }
+
     /// Makes the group if it is not there and is not for systemd to make, and says how a process comes into it.
     ///
     /// # Errors
@@ -225,21 +239,18 @@ pub fn is_frozen(pid: i32) -> io::Result<bool> {
         let mut fields = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { return false };
         match controllers {
-            "freezer" => says(Path::new(ROOT).join("freezer"), path, "freezer.state", "FROZEN"),
-            "" => says(ROOT.into(), path, "cgroup.freeze", "1"),
+            "freezer" => {
+                tree::says(&below(&Path::new(ROOT).join("freezer"), path), "freezer.state", "FROZEN")
+            }
+            "" => tree::says(&below(Path::new(ROOT), path), "cgroup.freeze", "1"),
             _ => false,
         }
     }))
 }
 
 /// A group's folder in a hierarchy.
-fn below(hierarchy: &Path, group: &Path) -> PathBuf {
-    hierarchy.join(group.strip_prefix("/").unwrap_or(group))
-}
-
-fn says(hierarchy: PathBuf, group: &str, file: &str, value: &str) -> bool {
-    let path = below(&hierarchy, Path::new(group)).join(file);
-    fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
+fn below(hierarchy: &Path, group: &str) -> PathBuf {
+    hierarchy.join(group.trim_start_matches('/'))
 }
 
 fn failure(path: &Path, error: impl std::error::Error + 'static) -> Error {

@@ -99,6 +99,25 @@ impl Tree {
         self.folders().try_for_each(|folder| write(&folder.join(file), "0"))
     }
 
+    /// How many processes are in the group and in those below it, in the hierarchy that has most of them.
+    pub(crate) fn occupants(&self) -> usize {
+        let in_folder = |folder: &Path| {
+            let mut pids = Vec::new();
+            collect(folder, &mut pids);
+            pids.len()
+        };
+        self.folders().filter(|folder| folder.exists()).map(in_folder).max().unwrap_or_default()
+    }
+
+    /// Whether the group is there and frozen.
+    pub(crate) fn is_frozen(&self) -> bool {
+        let (file, value) = match self {
+            Self::Many(_) => ("freezer.state", "FROZEN"),
+            Self::One { .. } => ("cgroup.freeze", "1"),
+        };
+        self.folder("freezer").is_some_and(|folder| says(folder, file, value))
+    }
+
     /// The processes of the group and of those below it.
     pub(crate) fn pids(&self) -> Vec<i32> {
         let mut pids = Vec::new();
@@ -240,6 +259,11 @@ fn remove(folder: &Path) -> io::Result<()> {
         }
         done => done,
     }
+}
+
+/// Whether a file of a group has this value.
+pub(crate) fn says(folder: &Path, file: &str, value: &str) -> bool {
+    fs::read_to_string(folder.join(file)).is_ok_and(|text| text.trim() == value)
 }
 
 /// Asks until the answer is yes.

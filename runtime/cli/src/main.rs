@@ -134,7 +134,7 @@ fn command_line() -> clap::Command {
             return command;
         }
         command
-            .after_help(format!("{help}\n\nExit codes: 1 where it failed, 2 where the command line is none"))
+            .after_help(format!("{help}\n\nExit codes: 1 where it failed, 2 where the command line is wrong"))
     })
 }
 

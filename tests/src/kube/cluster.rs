@@ -141,6 +141,7 @@ impl Cluster {
             format!("--service-account-key-file={}", self.key("account.pub")),
             format!("--service-account-signing-key-file={}", self.key("account.key")),
             "--allow-privileged=true".to_owned(),
+            "--feature-gates=ContainerStopSignals=true".to_owned(),
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
             // metrics-server is at the address of its endpoint, wherever its Service may be.
             "--enable-aggregator-routing=true".to_owned(),

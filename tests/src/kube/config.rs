@@ -147,7 +147,7 @@ pub(crate) fn kubelet(shape: Shape, cgroup_root: Option<&str>) -> Value {
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "maxPods": 400,
         // A pod without a pause container has its network figures from CRI only.
-        "featureGates": {"PodAndContainerStatsFromCRI": shape.figures},
+        "featureGates": {"PodAndContainerStatsFromCRI": shape.figures, "ContainerStopSignals": true},
         // What a person would wait a minute or more for.
         "syncFrequency": "5s",
         "containerLogMaxSize": "1Mi",

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use wisp_tests::kube::pod::Pod;
 use wisp_tests::kube::scene::{Scene, ended_with, has_ended, terminated};
 use wisp_tests::kube::suite::{Case, EVERYWHERE, NODES};
 use wisp_tests::{Outcome, kube_cases};
@@ -21,6 +22,8 @@ pub(crate) const CASES: &[&[Case]] = &[
         a_trap_explains_itself_in_describe,
         what_cannot_run_fails_with_one_sentence,
     ],
+    // Wants a gate of the API server and of kubelet.
+    kube_cases![Node, NODES; a_pod_names_the_signal_that_stops_it],
 ];
 
 const WASM: &[&str] = &["/rust-0.1.wasm", "/rust-0.2.wasm", "/rust-0.3.wasm"];
@@ -104,15 +107,33 @@ fn a_service_ends_on_sigterm_with_exit_code_0(scene: &Scene<'_>) -> Outcome {
     let pod = pod.spec("restartPolicy", json!("Always"));
     scene.ready(&pod)?;
     ensure!(scene.fetch("serves", "/hello")?.starts_with("hello"));
-    // What ends it is seen by whoever watches while it goes.
+    ended_with(&deleted(scene, "serves")?, "Completed", 0)
+}
+
+fn a_pod_names_the_signal_that_stops_it(scene: &Scene<'_>) -> Outcome {
+    let stopped_by = |pod: Pod, signal: &str| {
+        let pod = pod.spec("os", json!({"name": "linux"})).spec("terminationGracePeriodSeconds", json!(90));
+        scene.ready(
+            &pod.spec("restartPolicy", json!("Always")).main("lifecycle", json!({"stopSignal": signal})),
+        )
+    };
+    stopped_by(scene.pod("loops", &["/rust-0.2.wasm", "loop"]), "SIGUSR1")?;
+    ended_with(&deleted(scene, "loops")?, "Error", 138)?;
+    stopped_by(scene.service("serves"), "SIGQUIT")?;
+    ended_with(&deleted(scene, "serves")?, "Completed", 0)
+}
+
+/// Deletes a pod that has [time](time_to_delete) until its container is killed; the pod as it was when its container had ended, which is
+/// seen by whoever watches while it goes.
+fn deleted(scene: &Scene<'_>, pod: &'static str) -> Result<Value> {
     let watching = scene.kubectl.clone();
     let ended = std::thread::spawn(move || {
-        watching.until("pod/serves", "ended", wisp_tests::kube::PATIENCE, |pod| terminated(pod).is_ok())
+        watching
+            .until(&format!("pod/{pod}"), "ended", wisp_tests::kube::PATIENCE, |pod| terminated(pod).is_ok())
     });
-    let took = time_to_delete(scene, "serves")?;
+    let took = time_to_delete(scene, pod)?;
     ensure!(took < Duration::from_secs(45), "it took {took:?} of a grace period of 90 s");
-    let ended = ended.join().map_err(|_| anyhow::anyhow!("the watch panicked"))?;
-    ended_with(&ended?, "Completed", 0)
+    ended.join().map_err(|_| anyhow::anyhow!("the watch panicked"))?
 }
 
 fn a_termination_message_is_the_guests_own(scene: &Scene<'_>) -> Outcome {

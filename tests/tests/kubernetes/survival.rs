@@ -101,8 +101,9 @@ fn a_pod_whose_shim_is_killed_comes_back(scene: &Scene<'_>) -> Outcome {
     scene.node()?.shell(&kill)?.success()?;
     scene.until("serves", "back", |pod| is_ready(pod) && container_id(pod).is_ok_and(|now| now != id))?;
     ensure!(scene.fetch("serves", "/hello")?.starts_with("hello"));
-    ensure!(scene.control_groups(&id)?.is_empty(), "the control groups of the dead container are left");
-    Ok(())
+    eventually("the control groups of the dead container gone", || {
+        Ok(scene.control_groups(&id)?.is_empty().then_some(()))
+    })
 }
 
 fn a_node_is_drained(scene: &Scene<'_>) -> Outcome {

@@ -23,6 +23,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     masked_and_read_only_paths_are_so_for_a_guest,
     a_spec_that_cannot_be_read_is_refused_with_a_sentence,
     a_systemd_cgroup_without_systemd_is_made_by_hand_or_refused_with_a_sentence,
+    a_control_group_that_others_are_in_is_refused_and_they_run_on,
 ];
 
 /// A started container, and the pid of its process.
@@ -267,6 +268,21 @@ fn a_systemd_cgroup_without_systemd_is_made_by_hand_or_refused_with_a_sentence()
     for hierarchy in fs::read_dir("/sys/fs/cgroup")?.flatten() {
         let left = hierarchy.path().join(&slice);
         ensure!(!left.exists() || fs::remove_dir(&left).is_ok(), "{} is not empty", left.display());
+    }
+    Ok(())
+}
+
+fn a_control_group_that_others_are_in_is_refused_and_they_run_on() -> Outcome {
+    let (first, mut second) = (looping()?, looping()?);
+    started(&first)?;
+    let taken = first.spec["linux"]["cgroupsPath"].clone();
+    for path in [taken, json!(format!("/{}", first.id))] {
+        second.spec["linux"]["cgroupsPath"] = path.clone();
+        let refused = second.run()?;
+        ensure!(refused.code != 0 && refused.stderr.contains("not empty"), "{path}: {refused:?}");
+        ensure!(refused.stderr.trim().lines().count() == 1, "{refused:?}");
+        second.runtime(&["delete", "--force", &second.id])?;
+        ensure!(first.status()? == "running", "{path}: the first is {}", first.status()?);
     }
     Ok(())
 }

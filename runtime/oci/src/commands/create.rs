@@ -39,9 +39,10 @@ pub(super) fn run(root: &Path, args: &args::Create) -> Result<Container> {
     let mut record = record(&args.id, &bundle, guest.facts.kind);
     let (parent, child) = channel::pair()?;
     let (control, counters) = doors(&claim.dir)?;
+    let cgroup = state::cgroup(&args.id, &bundle.spec)?;
+    cgroup.check_unused()?;
     // Noted before there is anything, so that `delete` finds all of it should this command be cut off.
     claim.note(&record, &bundle.spec)?;
-    let cgroup = state::cgroup(&args.id, &bundle.spec)?;
     // To make it takes half as long as the process takes for its mounts, and the process can do without it for these.
     let cgroup_is_late = cgroup.is_entered_later() && !namespaces.new_cgroup;
     let mut making = Making { cgroup, cgroup_is_late, pid: None, kept: false };
