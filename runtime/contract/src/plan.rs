@@ -46,7 +46,7 @@ pub struct Plan {
     /// A file of at least one page for [`crate::counters`]; absent for processes of `exec`.
     #[serde(default)]
     pub counters_fd: Option<RawFd>,
-    /// A proc file system of the process's own PID namespace, mounted nowhere (`fsopen(2)`, `fsmount(2)`). Wasmtime maps a
+    /// A proc file system in which the process finds itself: the container's, or one that is mounted nowhere. Wasmtime maps a
     /// component only from a path, which is then `self/fd/…` in it; the guest process closes it before any guest runs.
     /// Without it, `/proc` is tried, and then the code is copied.
     #[serde(default)]

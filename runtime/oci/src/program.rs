@@ -1,13 +1,13 @@
 //! The guest's side of a process: its compiled code, and the plan that `wisp-guest` follows.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use oci_spec::runtime::Spec;
-use rustix::fs::{Mode, OFlags};
-use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use wisp_cache::Cache;
 use wisp_config::Config;
 use wisp_contract::companion;
@@ -15,12 +15,13 @@ use wisp_contract::facts::Facts;
 use wisp_contract::plan::{Entry, HttpSettings};
 
 use crate::entrypoint::{Bytes, Wasm};
+use crate::sandbox::mount_api::{Attributes, attach, clone_mount, open_path, set_attributes};
 
 /// What the guest process needs of a program, all of it open before the sandbox is entered.
 #[derive(Debug)]
 pub struct Guest {
-    /// The guest process's binary, on a mount that nobody writes.
-    pub binary: OwnedFd,
+    /// The guest process's binary.
+    pub binary: Binary,
     /// The compiled code.
     pub code: File,
     /// What the program is.
@@ -54,7 +55,7 @@ impl Guest {
         let compiled = compiled.with_context(|| format!("the entrypoint {path} cannot be run"))?;
         let entry = Entry::of(wasm.export, &compiled.facts, &path)?;
         Ok(Self {
-            binary: guest_binary()?,
+            binary: Binary::open()?,
             code: compiled.code,
             entry,
             path,
@@ -89,24 +90,42 @@ pub fn quota(quota: Option<i64>, period: Option<u64>) -> Option<f64> {
     Some(quota as f64 / period as f64)
 }
 
-/// Opens `wisp-guest` through a detached read-only clone of its mount: what a neighbour reaches as `/proc/PID/exe` cannot be
+/// `wisp-guest`, opened through a detached read-only clone of its mount: what a neighbour reaches as `/proc/PID/exe` cannot be
 /// written, whoever asks (CVE-2019-5736).
-fn guest_binary() -> Result<OwnedFd> {
-    let path = companion::find("wisp-guest")?;
-    let (dir, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
-    let open = || -> std::io::Result<OwnedFd> {
-        let tree = open_tree(
-            rustix::fs::CWD,
-            dir,
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-        )?;
-        crate::sandbox::mount_api::set_attributes(
-            tree.as_fd(),
-            crate::sandbox::mount_api::Attributes::READ_ONLY,
-        )?;
-        Ok(rustix::fs::openat(&tree, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
-    };
-    open().with_context(|| format!("{} cannot be opened", path.display()))
+#[derive(Debug)]
+pub struct Binary {
+    /// For exec.
+    pub file: OwnedFd,
+    mount: OwnedFd,
+    folder: PathBuf,
+}
+
+impl Binary {
+    fn open() -> Result<Self> {
+        let path = companion::find("wisp-guest")?;
+        let (folder, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
+        let open = || -> io::Result<(OwnedFd, OwnedFd)> {
+            let mount = clone_mount(CWD, folder, false)?;
+            set_attributes(mount.as_fd(), Attributes::READ_ONLY)?;
+            let file = openat(&mount, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            Ok((file, mount))
+        };
+        let (file, mount) = open().with_context(|| format!("{} cannot be opened", path.display()))?;
+        Ok(Self { file, mount, folder: folder.to_owned() })
+    }
+
+    /// Attaches the clone to the node's mounts as this process has them, which it is about to leave all at once. As long as it is
+    /// detached, to close it takes a grace period of RCU, milliseconds on a busy machine.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn leave_mount(&self) -> io::Result<()> {
+        // Over the root it would be in the way of leaving that.
+        if self.folder == Path::new("/") {
+            return Ok(());
+        }
+        attach(&self.mount, open_path(&self.folder)?)
+    }
 }
 
 #[cfg(test)]

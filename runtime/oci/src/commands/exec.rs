@@ -83,6 +83,8 @@ fn make(
     drop(child);
     let follow = || -> Result<()> {
         while parent.hear()?.is_some() {}
+        // A guest process loads its program meanwhile.
+        drop(program);
         parent.ended_well(wants_report)
     };
     follow().inspect_err(|_| {

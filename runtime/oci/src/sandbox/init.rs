@@ -63,7 +63,8 @@ impl Init<'_> {
         }
         self.hooks(spec, child)?;
         self.working_directory(&root)?;
-        super::mount_api::pivot(&root).context("the container's root cannot be entered")?;
+        self.guest.binary.leave_mount().context("the mount of the guest process's binary")?;
+        super::mount_api::pivot_and_leave(&root).context("the container's root cannot be entered")?;
         rootfs::protect(spec)?;
         if let Some(socket) = &self.console {
             let size = self.launch.process.console_size();

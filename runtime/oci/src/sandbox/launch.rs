@@ -9,7 +9,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use oci_spec::runtime::Process;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{
+    CWD, MemfdFlags, Mode, OFlags, ResolveFlags, SealFlags, fcntl_add_seals, memfd_create, openat, openat2,
+};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use seccompiler::BpfProgram;
 use wisp_contract::plan::{PLAN_FD, Plan, Program as PlannedProgram};
@@ -17,6 +19,7 @@ use wisp_contract::plan::{PLAN_FD, Plan, Program as PlannedProgram};
 use super::channel::{Child, Said};
 use super::identity::{self, Program};
 use super::lsm::Labels;
+use super::mount_api::{PROC, kind_of_file_system};
 use super::seccomp;
 use super::view::View;
 use crate::program::Guest;
@@ -156,7 +159,7 @@ impl<'a> Launch<'a> {
         place(&plan)?;
         let arguments = plan.args.iter().map(text).collect::<Result<Vec<_>>>()?;
         Ok(Image {
-            file: guest.binary.as_raw_fd(),
+            file: guest.binary.file.as_raw_fd(),
             path: CString::default(),
             arguments,
             environment: Vec::new(),
@@ -206,14 +209,29 @@ impl Image {
     }
 }
 
-/// A proc file system of this process's PID namespace that is mounted nowhere.
+/// A proc file system in which this process finds itself: the container's own, or where it has none, one that is mounted nowhere.
+/// To close that one takes the guest process a grace period of RCU.
 fn proc_fs() -> Result<OwnedFd> {
+    if let Ok(Some(mounted)) = mounted_proc() {
+        return Ok(mounted);
+    }
     let make = || -> rustix::io::Result<OwnedFd> {
         let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_create(&context)?;
         fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
     };
     make().context("a proc file system for loading the program")
+}
+
+/// The container's /proc, unless it is something else, or something is mounted over where this process has its descriptors.
+fn mounted_proc() -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let proc = openat(CWD, "/proc", flags, Mode::empty())?;
+    if kind_of_file_system(&proc)? != PROC {
+        return Ok(None);
+    }
+    openat2(&proc, "self/fd", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_XDEV)?;
+    Ok(Some(proc))
 }
 
 /// Puts the plan where the guest process looks for it.

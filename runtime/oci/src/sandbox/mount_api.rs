@@ -149,16 +149,36 @@ pub fn make_below(root: impl AsFd, path: &Path, place: Place) -> io::Result<Owne
     Ok(dir)
 }
 
-/// Makes a mount's root the root of this process and of its mount namespace; what was the root is gone.
+/// Makes a mount's root the root of this process and of its mount namespace. The old root lands on top of the new one (`pivot_root(2)`,
+/// "Notes").
 ///
 /// # Errors
 /// The kernel's.
 pub fn pivot(root: impl AsFd) -> io::Result<()> {
     rustix::process::fchdir(root)?;
-    // The old root lands on top of the new one at ".", and from there it is detached (`pivot_root(2)`, "Notes").
-    rustix::process::pivot_root(".", ".")?;
+    Ok(rustix::process::pivot_root(".", ".")?)
+}
+
+/// The same, and what was the root is gone.
+///
+/// # Errors
+/// The kernel's.
+pub fn pivot_and_leave(root: impl AsFd) -> io::Result<()> {
+    pivot(root)?;
     rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH)?;
     Ok(rustix::process::chdir("/")?)
+}
+
+/// The kind of a proc file system ([`kind_of_file_system`]).
+pub const PROC: u64 = 0x9fa0;
+
+/// What kind of file system a descriptor is open on (`statfs(2)`, `f_type`).
+///
+/// # Errors
+/// The kernel's.
+pub fn kind_of_file_system(fd: impl AsFd) -> io::Result<u64> {
+    #[allow(clippy::cast_sign_loss, reason = "the kernel's magic numbers are unsigned")]
+    Ok(rustix::fs::fstatfs(fd)?.f_type as u64 & 0xffff_ffff)
 }
 
 /// Opens a place on the node.

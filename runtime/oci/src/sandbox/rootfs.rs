@@ -233,14 +233,14 @@ fn mask(path: &Path, cover: &mut Option<OwnedFd>) -> Result<()> {
         return Ok(attach(clone_mount(CWD, Path::new("/dev/null"), false)?, target)?);
     }
     // One empty read-only file system covers every folder that is masked.
-    let cover = match cover {
-        Some(cover) => cover,
+    match cover {
+        Some(cover) => attach(clone_mount(&*cover, Path::new(""), false)?, target)?,
         None => {
             let read_only = Options { attributes: Attributes::READ_ONLY, ..Options::default() };
-            cover.insert(new_mount("tmpfs", None, &read_only)?)
+            attach(cover.insert(new_mount("tmpfs", None, &read_only)?), target)?;
         }
-    };
-    Ok(attach(clone_mount(&*cover, Path::new(""), false)?, target)?)
+    }
+    Ok(())
 }
 
 fn freeze(path: &Path) -> Result<()> {

@@ -15,14 +15,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use oci_spec::runtime::Spec;
-use rustix::fs::{CWD, FileType, Mode, OFlags, StatVfsMountFlags, fstat, fstatfs, fstatvfs, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, StatVfsMountFlags, fstat, fstatvfs, openat};
 use wisp_contract::plan::Preopen;
 
-use super::mount_api::{Attributes, attach, clone_mount, open_below, pivot, set_attributes};
+use super::mount_api::{
+    Attributes, PROC, attach, clone_mount, kind_of_file_system, open_below, open_path, pivot, set_attributes,
+};
 
 /// File systems that show or change the kernel and its processes (`statfs(2)`, `f_type`).
 const KERNEL_FILE_SYSTEMS: [u64; 11] = [
-    0x9fa0,      // proc
+    PROC,
     0x6265_6572, // sysfs
     0x0027_e0eb, // cgroup
     0x6367_7270, // cgroup2
@@ -51,12 +53,11 @@ pub struct View {
 /// # Errors
 /// With the mount that could not be cloned.
 pub fn lay(spec: &Spec) -> Result<View> {
-    let container =
-        clone_mount(CWD, Path::new("/"), true).context("the container's root cannot be cloned")?;
+    let container = open_path(Path::new("/"))?;
     let bottom = guest_mount(Path::new("/"))?.context("the root file system is one of the kernel's own")?;
     let (mounts, covers) = (mounts(spec)?, covers(spec)?);
-    let here = super::mount_api::open_path(Path::new("/"))?;
-    attach(&bottom, here).context("the guest's root")?;
+    attach(&bottom, &container).context("the guest's root")?;
+    // The container's root lands on top of the guest's, with all of its mounts, and stays there.
     pivot(&bottom).context("the guest's root")?;
     let mut folders = vec![Path::new("/")];
     for (path, mount) in &mounts {
@@ -70,8 +71,6 @@ pub fn lay(spec: &Spec) -> Result<View> {
     // What covers a folder is what the guest finds there.
     let preopens = folders.into_iter().map(|path| preopen(&open_below(&bottom, path)?, path));
     let preopens = preopens.collect::<Result<Vec<_>>>()?;
-    let top = super::mount_api::open_path(Path::new("/"))?;
-    attach(&container, top).context("the container's root")?;
     rustix::process::fchdir(&container)?;
     rustix::process::chroot(".")?;
     rustix::process::chdir("/")?;
@@ -126,17 +125,17 @@ fn mounts(spec: &Spec) -> Result<Vec<(PathBuf, OwnedFd)>> {
 
 /// A clone of the one mount at `path`, unless it is one that no guest may have.
 fn guest_mount(path: &Path) -> Result<Option<OwnedFd>> {
-    let clone = match clone_mount(CWD, path, false) {
-        Ok(clone) => clone,
+    let place = match open_path(path) {
+        Ok(place) => place,
         // A mount that is not made at all (version 1 cgroups), or one that a later mount covers.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    #[allow(clippy::cast_sign_loss, reason = "the kernel's magic numbers are unsigned")]
-    let kind = fstatfs(&clone)?.f_type as u64 & 0xffff_ffff;
-    if KERNEL_FILE_SYSTEMS.contains(&kind) {
+    // Looked at before it is cloned: to give up a clone, the kernel waits for a grace period of RCU.
+    if KERNEL_FILE_SYSTEMS.contains(&kind_of_file_system(&place)?) {
         return Ok(None);
     }
+    let clone = clone_mount(&place, Path::new(""), false)?;
     // A device node in an image's layer or a volume is a file to a guest, never the device.
     if path != Path::new("/dev") {
         set_attributes(clone.as_fd(), Attributes::NO_DEVICES)?;
