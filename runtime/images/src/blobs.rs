@@ -133,7 +133,7 @@ impl Blobs {
         let folder = self.ingest();
         fs::create_dir_all(&folder)?;
         fs::create_dir_all(self.folder())?;
-        Ok(Ingest { file: NamedTempFile::new_in(folder)?, bytes, size: 0, blobs: self.folder() })
+        Ok(Ingest { place: Place::Own(NamedTempFile::new_in(folder)?), bytes, size: 0, blobs: self.folder() })
     }
 
     /// Stores these bytes.
@@ -146,20 +146,17 @@ impl Blobs {
         blob.commit()
     }
 
-    /// Stores a file, whose bytes these are.
+    /// Begins a blob of the bytes of a file, which whoever reads them writes.
     ///
     /// # Errors
-    /// Those of writing.
-    pub(crate) fn put_file(&self, file: &Path, bytes: &[u8]) -> io::Result<Stored> {
+    /// Those of making a file.
+    pub(crate) fn begin_file(&self, file: &Path) -> io::Result<Ingest> {
         if !self.leads {
-            return self.put(bytes);
+            return self.begin();
         }
-        let stored = Stored { digest: Digest(Sha256::digest(bytes).into()), size: bytes.len() as u64 };
         fs::create_dir_all(self.folder())?;
-        match symlink(file.canonicalize()?, self.path(&stored.digest)) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(stored),
-            linked => linked.map(|()| stored),
-        }
+        let place = Place::Led(file.canonicalize()?);
+        Ok(Ingest { place, bytes: Bytes::Hashed(Sha256::new()), size: 0, blobs: self.folder() })
     }
 
     /// Stores what a reader gives.
@@ -223,10 +220,18 @@ fn entries(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
 /// A blob on its way. One that is not committed leaves nothing.
 #[derive(Debug)]
 pub struct Ingest {
-    file: NamedTempFile,
+    place: Place,
     bytes: Bytes,
     size: u64,
     blobs: PathBuf,
+}
+
+/// Where its bytes are.
+#[derive(Debug)]
+enum Place {
+    Own(NamedTempFile),
+    /// In a file that has them already.
+    Led(PathBuf),
 }
 
 /// Who says what digest the bytes have.
@@ -252,7 +257,14 @@ impl Ingest {
     /// Those of writing.
     pub fn commit(self) -> io::Result<Stored> {
         let digest = self.bytes.digest();
-        self.file.persist(self.blobs.join(digest.hex())).map_err(|error| error.error)?;
+        let path = self.blobs.join(digest.hex());
+        match self.place {
+            Place::Own(file) => file.persist(path).map(drop).map_err(|error| error.error)?,
+            Place::Led(file) => match symlink(file, path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                linked => linked?,
+            },
+        }
         Ok(Stored { digest, size: self.size })
     }
 
@@ -272,7 +284,10 @@ impl Ingest {
 
 impl Write for Ingest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
+        let written = match &mut self.place {
+            Place::Own(file) => file.write(bytes)?,
+            Place::Led(_) => bytes.len(),
+        };
         if let Bytes::Hashed(hash) = &mut self.bytes {
             hash.update(&bytes[..written]);
         }
@@ -281,7 +296,10 @@ impl Write for Ingest {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        match &mut self.place {
+            Place::Own(file) => file.flush(),
+            Place::Led(_) => Ok(()),
+        }
     }
 }
 
@@ -332,7 +350,9 @@ mod tests {
         let (kept, passing) =
             (Blobs::at(dir.path().join("kept")), Blobs::passing(dir.path().join("passing")));
         for (blobs, is_link) in [(&kept, false), (&passing, true), (&passing, true)] {
-            let stored = blobs.put_file(&file, b"words").unwrap();
+            let mut blob = blobs.begin_file(&file).unwrap();
+            blob.write_all(b"words").unwrap();
+            let stored = blob.commit().unwrap();
             assert_eq!(blobs.read(&stored.digest).unwrap().unwrap(), b"words");
             assert!(blobs.has(&stored.digest, 5));
             assert_eq!(blobs.path(&stored.digest).is_symlink(), is_link);

@@ -47,18 +47,37 @@ pub struct Table {
 /// # Errors
 /// Where the program is not valid WebAssembly of these features.
 pub fn read(wasm: &[u8], features: WasmFeatures) -> Result<Program> {
-    let mut validator = Validator::new_with_features(features);
-    let mut found = Found::default();
+    let mut reading = Reading::new(features);
     for payload in Parser::new(0).parse_all(wasm) {
-        let payload = payload?;
-        let valid = validator.payload(&payload)?;
-        found.take(&payload)?;
-        if let ValidPayload::End(types) = valid {
-            found.end(&types.as_ref());
-            found.types = Some(types);
-        }
+        reading.take(&payload?)?;
     }
-    Ok(found.into_program(wasm.len() as u64))
+    Ok(reading.end(wasm.len() as u64))
+}
+
+/// A program of which payload after payload comes.
+pub(crate) struct Reading {
+    validator: Validator,
+    found: Found,
+}
+
+impl Reading {
+    pub(crate) fn new(features: WasmFeatures) -> Self {
+        Self { validator: Validator::new_with_features(features), found: Found::default() }
+    }
+
+    pub(crate) fn take(&mut self, payload: &Payload<'_>) -> Result<()> {
+        let valid = self.validator.payload(payload)?;
+        self.found.take(payload)?;
+        if let ValidPayload::End(types) = valid {
+            self.found.end(&types.as_ref());
+            self.found.types = Some(types);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn end(self, wasm_bytes: u64) -> Program {
+        self.found.into_program(wasm_bytes)
+    }
 }
 
 #[derive(Default)]

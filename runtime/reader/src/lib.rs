@@ -1,6 +1,7 @@
 //! What a Wasm program is, read from its bytes without compiling it.
 //!
 //! - [`read`] gives its kind, imports, exports and demands; `wisp-compiler` keeps them beside the code ([`Program::facts`]).
+//!   [`read_from`] gives the same of a program that is not in memory.
 //! - [`parts`] says what the program's bytes are spent on and which tools made it.
 //! - [`unless_wasm`] and [`invalid`] say in one sentence why something is refused.
 //!
@@ -10,10 +11,12 @@ mod facts;
 mod parts;
 mod refuse;
 mod signature;
+mod stream;
 
 pub use facts::{Import, Program, Table, read};
 pub use parts::{Part, Parts, parts};
 pub use refuse::{Refused, invalid, unless_wasm};
+pub use stream::{Unread, read_from};
 pub use wasmparser::WasmFeatures;
 
 /// The features of WebAssembly that programs may use here: those that every engine profile has on.

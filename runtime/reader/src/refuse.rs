@@ -68,10 +68,15 @@ fn is_text(bytes: &[u8]) -> bool {
 /// The sentence for a program that begins as Wasm and goes on as something else.
 #[must_use]
 pub fn invalid(wasm: &[u8], error: &BinaryReaderError) -> Refused {
+    invalid_of(wasm.len() as u64, error)
+}
+
+/// The same for a program of so many bytes.
+pub(crate) fn invalid_of(size: u64, error: &BinaryReaderError) -> Refused {
     if let Some(feature) = error.missing_wasm_feature() {
         return needs(feature);
     }
-    let (message, offset, size) = (error.message(), error.offset(), wasm.len());
+    let (message, offset) = (error.message(), error.offset());
     if message.contains("unexpected end") || message.contains("out of bounds of") {
         return Refused(format!(
             "the program is cut off: it has {size} bytes and more were expected at byte {offset}; build it again, or push \

@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use oci_spec::image::{Descriptor, MediaType};
 use serde::Serialize;
 
-use super::wasm::Outside;
 use super::{About, Program, manifest, put};
 use crate::Error;
 use crate::blobs::Blobs;
@@ -42,10 +41,10 @@ fn target(exports: &[String]) -> Option<String> {
 /// # Errors
 /// If the file is no Wasm, or cannot be read or stored.
 pub fn artifact(blobs: &Blobs, program: &Program, about: &About) -> Result<Descriptor, Error> {
-    let wasm = program.read()?;
-    let outside = Outside::of(&program.file.display().to_string(), &wasm)?;
+    let mut layer = blobs.begin_file(&program.file).map_err(Error::at(&program.file))?;
+    let outside = program.read(&mut layer)?;
     let os = outside.os();
-    let layer = blobs.put_file(&program.file, &wasm).map_err(Error::at(&program.file))?;
+    let layer = layer.commit().map_err(Error::at(&program.file))?;
     let mut layer = layer.descriptor(MediaType::from(WASM[0]));
     layer.set_annotations(Some(HashMap::from([(TITLE.to_owned(), program.name.clone())])));
     let config = Config {

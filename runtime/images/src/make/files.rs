@@ -15,7 +15,6 @@ use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
 use wisp_contract::digest::Digest;
 
-use super::wasm::Outside;
 use super::{About, Program, put};
 use crate::Error;
 use crate::blobs::{Blobs, Ingest};
@@ -52,8 +51,7 @@ pub fn image(
 ) -> Result<Descriptor, Error> {
     let mut files = Vec::new();
     for program in programs {
-        let wasm = program.read()?;
-        Outside::of(&program.file.display().to_string(), &wasm)?;
+        program.read(io::sink())?;
         files.push((PathBuf::from(&program.name), program.file.clone()));
     }
     both(blobs, files, process, about)
@@ -322,7 +320,8 @@ mod tests {
         File::create(&large).unwrap().set_len(crate::make::LARGEST + 1).unwrap();
         let program = Program { name: "app.wasm".into(), file: large };
         let error = image(&bed.blobs, std::slice::from_ref(&program), &process(), &about()).unwrap_err();
-        assert!(error.to_string().contains("larger than 1 GiB"), "{error}");
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert!(why.contains("larger than 1 GiB"), "{error}: {why}");
         artifact(&bed.blobs, &program, &about()).unwrap_err();
     }
 

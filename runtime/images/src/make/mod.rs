@@ -6,7 +6,7 @@ mod wasm;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,6 +14,8 @@ use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType
 
 pub use artifact::artifact;
 pub use files::{Process, image, image_of};
+use wasm::Outside;
+use wisp_reader::Unread;
 
 use crate::Error;
 use crate::blobs::Blobs;
@@ -32,20 +34,34 @@ pub struct Program {
 }
 
 impl Program {
-    fn read(&self) -> Result<Vec<u8>, Error> {
+    /// Reads the file to its end, and writes what is read; gives what it is.
+    fn read(&self, to: impl Write) -> Result<Outside, Error> {
         let file = File::open(&self.file).map_err(Error::at(&self.file))?;
-        let mut size = file.metadata().map_err(Error::at(&self.file))?.len();
-        let mut bytes = Vec::new();
-        if size <= LARGEST {
-            // What is no file may have no size and yet no end.
-            file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Error::at(&self.file))?;
-            size = bytes.len() as u64;
-        }
-        if size > LARGEST {
-            let reason = "is larger than 1 GiB; a program that can be compiled was expected";
-            return Err(Error::Refused(format!("{} {reason}", self.file.display())));
-        }
-        Ok(bytes)
+        let size = file.metadata().map_err(Error::at(&self.file))?.len();
+        // What is no file may have no size and yet no end.
+        let mut bounded = Bounded { from: file, to, left: if size > LARGEST { 0 } else { LARGEST } };
+        Outside::of(&mut bounded).map_err(|error| match error {
+            Unread::Io(error) => Error::Io(self.file.clone(), error),
+            Unread::Refused(why) => Error::NoWasm(self.file.display().to_string(), why.to_string()),
+        })
+    }
+}
+
+/// A file that is written on as it is read, and not beyond the largest program.
+struct Bounded<W> {
+    from: File,
+    to: W,
+    left: u64,
+}
+
+impl<W: Write> Read for Bounded<W> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+            io::Error::other("the file is larger than 1 GiB; a program that can be compiled was expected")
+        })?;
+        self.to.write_all(&buffer[..read])?;
+        Ok(read)
     }
 }
 
