@@ -144,9 +144,10 @@ pub fn guests(name: &str) -> Result<Image> {
         .file("/data/greeting.txt", "a file of the image\n")
         .file("/lib.wasm", wat::parse_str(LIBRARY)?)
         .file_of("/bin/busybox", site::busybox()?);
-    for applet in
-        ["sh", "cat", "tar", "ls", "sleep", "nc", "wget", "id", "ps", "stty", "echo", "test", "kill"]
-    {
+    for applet in [
+        "sh", "cat", "tar", "ls", "sleep", "nc", "wget", "id", "ps", "stty", "echo", "test", "kill",
+        "nsenter",
+    ] {
         image = image.link(&format!("/bin/{applet}"), "busybox");
     }
     let all = [

@@ -4,8 +4,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use wisp_tests::kube::PATIENCE;
 use wisp_tests::kube::cluster::is_ready;
-use wisp_tests::kube::scene::Scene;
-use wisp_tests::kube::suite::{Case, HOST, NODES};
+use wisp_tests::kube::scene::{Scene, ended_with};
+use wisp_tests::kube::suite::{Case, HOST, NODES, UML};
 use wisp_tests::{Outcome, kube_cases, pages, site};
 
 pub(crate) const CASES: &[&[Case]] = &[
@@ -17,6 +17,7 @@ pub(crate) const CASES: &[&[Case]] = &[
         the_example_of_configuration_runs,
         the_example_of_probes_gets_ready,
     ],
+    kube_cases![Alone, UML; the_example_of_a_compile_leaves_nothing_to_compile],
     kube_cases![Pods, HOST; every_manifest_is_one_that_the_api_server_takes],
 ];
 
@@ -99,6 +100,32 @@ fn the_example_of_configuration_runs(scene: &Scene<'_>) -> Outcome {
 fn the_example_of_probes_gets_ready(scene: &Scene<'_>) -> Outcome {
     apply(scene, "exec-probe")?;
     scene.until("exec-probe", "ready", is_ready).map(drop)
+}
+
+/// On the node whose first process is its own.
+fn the_example_of_a_compile_leaves_nothing_to_compile(scene: &Scene<'_>) -> Outcome {
+    let node = scene.node()?;
+    // Where `wisp install` puts it.
+    node.shell("ln -s $(command -v wisp) /usr/local/bin/wisp && rm -rf /var/cache/wisp/*")?.success()?;
+    let outcome = compiled_before(scene);
+    node.shell("rm /usr/local/bin/wisp")?.success()?;
+    outcome
+}
+
+fn compiled_before(scene: &Scene<'_>) -> Outcome {
+    // With the time of each, which another compile would change.
+    let list = "find /var/cache -path '/var/cache/wisp/*.code' -exec stat -c '%n %y' {} +";
+    let code = || -> Result<String> { scene.node()?.shell(list)?.success() };
+    ensure!(code()?.is_empty(), "the cache was to be empty: {}", code()?);
+    apply(scene, "compile")?;
+    scene.kubectl.run(&["rollout", "status", "daemonset/compile", "--timeout=180s"])?;
+    let said = scene.kubectl.run(&["logs", "daemonset/compile", "--container=compile"])?;
+    ensure!(said.starts_with("-: WASI 0.1 command, ") && said.lines().count() == 1, "{said}");
+    let compiled = code()?;
+    ensure!(compiled.lines().count() == 1, "one program was to be compiled: {compiled}");
+    ended_with(&scene.ended(&scene.pod("after", &["/rust-0.1.wasm", "hello"]))?, "Completed", 0)?;
+    ensure!(code()? == compiled, "it was compiled again: {}, before {compiled}", code()?);
+    Ok(())
 }
 
 /// What `kubectl apply --kustomize` would send, checked by the server and not kept.
