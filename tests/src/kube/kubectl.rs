@@ -1,18 +1,19 @@
-//! `kubectl`, as a person types it, with its answers as JSON.
+//! `kubectl`, as a person types it, with its answers as JSON; and what tests ask so often that they ask the API server itself.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use serde_json::{Deserializer, Value};
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Value, json};
 
 use crate::kube::PATIENCE;
+use crate::kube::api::{Api, collection};
 use crate::process::{self, Finished, dies_with_us};
 use crate::space::Space;
 
@@ -27,6 +28,7 @@ pub struct Kubectl {
     /// The Kubernetes namespace.
     pub namespace: String,
     manifests: Arc<AtomicU32>,
+    api: Arc<OnceLock<Result<Api, String>>>,
 }
 
 impl Kubectl {
@@ -43,6 +45,7 @@ impl Kubectl {
             folder,
             namespace: "default".to_owned(),
             manifests: Arc::default(),
+            api: Arc::default(),
         })
     }
 
@@ -98,9 +101,46 @@ impl Kubectl {
     /// What the API server answers to a path.
     ///
     /// # Errors
-    /// What it said, where it failed.
+    /// What it answered, where that is not a success.
     pub fn raw(&self, path: &str) -> Result<String> {
-        self.run(&["get", "--raw", path])
+        self.api()?.get(path)
+    }
+
+    fn api(&self) -> Result<&Api> {
+        static COUNTER: AtomicU32 = AtomicU32::new(1);
+        let start = || {
+            let socket = format!("proxy-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+            Api::start(self.command(&["proxy"]), self.folder.join(socket))
+        };
+        let api = self.api.get_or_init(|| start().map_err(|error| format!("{error:#}")));
+        api.as_ref().map_err(|error| anyhow!(error.clone()))
+    }
+
+    /// Makes its namespace, and waits until pods may be created there.
+    ///
+    /// # Errors
+    /// What the API server answered.
+    pub(crate) fn create_namespace(&self) -> Result<()> {
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}});
+        self.api()?.create("/api/v1/namespaces", &namespace)?;
+        self.until("serviceaccount/default", "there", PATIENCE, |_| true).map(drop)
+    }
+
+    /// Deletes its namespace, which goes when all in it has gone.
+    ///
+    /// # Errors
+    /// What the API server answered.
+    pub(crate) fn delete_namespace(&self) -> Result<()> {
+        self.api()?.delete(&format!("/api/v1/namespaces/{}", self.namespace))
+    }
+
+    /// Creates a pod that is not there yet.
+    ///
+    /// # Errors
+    /// What the API server answered.
+    pub(crate) fn create_pod(&self, manifest: &Value) -> Result<()> {
+        self.api()?.create(&collection("pod", &self.namespace)?, manifest)
     }
 
     /// Applies a manifest.
@@ -157,22 +197,13 @@ impl Kubectl {
         limit: Duration,
         reached: impl Fn(&Value) -> bool,
     ) -> Result<Value> {
-        let start = Instant::now();
-        let mut last = Value::Null;
-        // A watch ends when its API server wants it to.
-        while start.elapsed() < limit {
-            let watch =
-                Running::start(self.command(&["get", object, "--output=json", "--watch"]), |stdout| {
-                    Deserializer::from_reader(stdout).into_iter::<Value>().map_while(Result::ok)
-                })?;
-            while let Ok(seen) = watch.next(limit.saturating_sub(start.elapsed())) {
-                if reached(&seen) {
-                    return Ok(seen);
-                }
-                last = seen;
+        let (kind, name) = object.split_once('/').context("a kind and a name")?;
+        match self.api()?.watch(&collection(kind, &self.namespace)?, name, limit, reached)? {
+            Ok(seen) => Ok(seen),
+            Err(last) => {
+                bail!("{object}: not {what} within {limit:?}; {}\n{}", last["status"], self.story(object))
             }
         }
-        bail!("{object}: not {what} within {limit:?}; {}\n{}", last["status"], self.story(object))
     }
 
     /// Waits for an event of this reason whose message has `text`.

@@ -4,10 +4,11 @@
 //! - [`node`]: what a test asks of a node; [`host`]: one on this machine; [`uml`]: one with systemd and cgroup v2;
 //!   [`upgraded`]: one whose containerd is replaced by a newer. [`ground`]: what a node writes for its whole machine.
 //! - [`config`]: the configuration files of all of them. [`server`]: the processes and their logs.
-//! - [`kubectl`]: what a person types; [`pod`]: manifests; [`registry`]: where kubelets pull from;
+//! - [`kubectl`]: what a person types; `api`: the same without a process for each question; [`pod`]: manifests; [`registry`]: where kubelets pull from;
 //!   [`load`]: clients of a Service; [`metrics`]: metrics-server.
 //! - [`world`]: all of it, made once; [`scene`]: what a case is given; [`suite`]: from a table of cases to a test binary.
 
+pub(crate) mod api;
 pub mod cluster;
 pub mod config;
 pub(crate) mod ground;

@@ -81,9 +81,9 @@ impl Scene<'_> {
     /// Creates a pod.
     ///
     /// # Errors
-    /// What kubectl said.
+    /// What the API server answered, also where there is one of that name.
     pub fn create(&self, pod: &Pod) -> Result<()> {
-        self.kubectl.apply(pod.manifest())
+        self.kubectl.create_pod(pod.manifest())
     }
 
     /// Creates a pod and waits until it is ready.

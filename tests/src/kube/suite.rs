@@ -222,17 +222,16 @@ fn within_namespace(
     let namespace =
         format!("{}-{}-{}", site::run_name(), place.name(), COUNTER.fetch_add(1, Ordering::Relaxed));
     let kubectl = world.kubectl.within(&namespace);
-    kubectl.run(&["create", "namespace", &namespace])?;
     let outcome = kubectl
-        .run(&["wait", "--for=create", "serviceaccount/default", "--timeout=60s"])
-        .and_then(|_| run(&Scene { kubectl: kubectl.clone(), place, image: world.image.clone(), node }));
+        .create_namespace()
+        .and_then(|()| run(&Scene { kubectl: kubectl.clone(), place, image: world.image.clone(), node }));
     let outcome = outcome.map_err(|error| match node {
         Some(node) => anyhow!("{error:#}\n{}", node.logged(&namespace)),
         None => error,
     });
     // Kept for a person to look at, where that was asked for.
     if env::var_os("WISP_TESTS_KEEP").is_none() {
-        kubectl.run(&["delete", "namespace", &namespace, "--wait=false"])?;
+        kubectl.delete_namespace()?;
     }
     outcome
 }
@@ -247,8 +246,8 @@ fn nothing_new(name: &str, before: &BTreeSet<String>) -> Result<()> {
     let places = [Place::Host, Place::Pause, Place::Uml].into_iter().filter(|place| place.node() == name);
     let prefixes: Vec<_> = places.map(|place| format!("{}-{}-", site::run_name(), place.name())).collect();
     eventually("all namespaces of the node's cases are gone", || {
-        let names = world.kubectl.run(&["get", "namespaces", "--output=name"])?;
-        Ok((!prefixes.iter().any(|prefix| names.contains(prefix))).then_some(()))
+        let namespaces = world.kubectl.raw("/api/v1/namespaces")?;
+        Ok((!prefixes.iter().any(|prefix| namespaces.contains(prefix))).then_some(()))
     })?;
     world.node(name)?.nothing_new(before)
 }
