@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,6 +12,9 @@ use serde_json::{Deserializer, Value};
 
 use crate::kube::PATIENCE;
 use crate::process;
+
+/// How long to leave an API server alone that did not let itself be asked.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// A way to the API server, as long as this value is there.
 #[derive(Debug)]
@@ -60,10 +64,10 @@ impl Api {
     }
 
     /// Watches the object of a name in a collection, from how it is now, until it is as it should be. The object then, or how it
-    /// was last.
+    /// was last. A server that is too busy to answer is asked again.
     ///
     /// # Errors
-    /// Where the server does not let itself be asked.
+    /// Where the server does not let itself be asked until the time is over.
     pub(crate) fn watch(
         &self,
         collection: &str,
@@ -72,17 +76,24 @@ impl Api {
         reached: impl Fn(&Value) -> bool,
     ) -> Result<Result<Value, Value>> {
         let path = format!("{collection}?watch=true&fieldSelector=metadata.name%3D{name}");
-        let (start, mut last) = (Instant::now(), Value::Null);
+        let (end, mut last) = (Instant::now() + limit, Value::Null);
         // A watch ends when its server wants it to.
         loop {
-            let left = limit.saturating_sub(start.elapsed());
+            let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(Err(last));
             }
-            let (status, events) = self.send("GET", &path, None, left)?;
-            ensure!(status == 200, "watching {collection}: {status}");
+            let events = match self.send("GET", &path, None, left) {
+                Ok((200, events)) => events,
+                _ if left > AGAIN => {
+                    thread::sleep(AGAIN);
+                    continue;
+                }
+                Ok((status, _)) => bail!("watching {collection}: {status}"),
+                Err(error) => return Err(error.context(format!("watching {collection}"))),
+            };
             for event in Deserializer::from_reader(events).into_iter::<Value>().map_while(Result::ok) {
-                if event["type"] == "ERROR" || start.elapsed() > limit {
+                if event["type"] == "ERROR" || Instant::now() > end {
                     break;
                 }
                 if reached(&event["object"]) {
