@@ -33,6 +33,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
+// The linker takes memcpy and its like from here.
+use wisp_memory as _;
 
 use crate::args::{Action, Args};
 use crate::time::timestamp;

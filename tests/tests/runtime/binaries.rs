@@ -79,7 +79,7 @@ fn only_the_program_that_finds_artifacts_speaks_grpc() -> Outcome {
 
 /// Musl's are right too, so that nothing else would tell that the linker took them.
 fn what_copies_memory_much_does_it_by_functions_of_its_own() -> Outcome {
-    for name in ["wisp-guest", "wisp-compiler"] {
+    for name in ["containerd-shim-wisp-v1", "wisp-runtime", "wisp-guest", "wisp-compiler"] {
         ensure!(has(name, "wisp_memory8transfer")?, "{name} was linked without wisp-memory");
     }
     Ok(())
