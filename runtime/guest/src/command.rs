@@ -25,7 +25,8 @@ pub(crate) fn module(parts: &Parts<'_>, module: &Module) -> Result<Run> {
     }
     let (runtime, mut store, linked) = link_module(parts, module)?;
     let (end, budget) = (parts.end()?, Arc::clone(&parts.budget));
-    Ok(Box::new(move || {
+    Ok(Box::new(move |start| {
+        start.wait();
         let result = runtime.block_on(async {
             budget.counters().add(Counter::Instances, 1);
             let instance = linked.instantiate_async(&mut store).await?;
@@ -46,7 +47,8 @@ pub(crate) fn component(parts: &Parts<'_>, kind: Kind, component: &Component) ->
     match kind {
         Kind::Command02 => {
             let linked = p2::bindings::CommandPre::new(linked)?;
-            Ok(Box::new(move || {
+            Ok(Box::new(move |start| {
+                start.wait();
                 let result = runtime.block_on(async {
                     budget.counters().add(Counter::Instances, 1);
                     let command = linked.instantiate_async(&mut store).await?;
@@ -57,7 +59,8 @@ pub(crate) fn component(parts: &Parts<'_>, kind: Kind, component: &Component) ->
         }
         Kind::Command03 => {
             let linked = p3::bindings::CommandPre::new(linked)?;
-            Ok(Box::new(move || {
+            Ok(Box::new(move |start| {
+                start.wait();
                 let result = runtime.block_on(async {
                     budget.counters().add(Counter::Instances, 1);
                     let command = linked.instantiate_async(&mut store).await?;

@@ -22,14 +22,14 @@ const STACK: usize = 64 << 10;
 /// How long one asker may take to ask: others wait behind it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The moment at which the guest may run.
-pub(crate) struct Start(mpsc::Receiver<()>);
+/// The moment at which the guest may run; none where it need not wait.
+pub(crate) struct Start(Option<mpsc::Receiver<()>>);
 
 impl Start {
     /// Waits until the start was asked for. Signals end the wait with the process.
-    pub(crate) fn wait(&self) {
+    pub(crate) fn wait(self) {
         // The sender is gone only with the thread that serves, and then nobody can ask any more.
-        let _ = self.0.recv();
+        let _ = self.0.map(|asked| asked.recv());
     }
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn serve(plan: &Plan, work: &Work) -> Result<Start> {
         }
         None => {}
     }
-    Ok(Start(start))
+    Ok(Start(plan.wait_for_start.then_some(start)))
 }
 
 struct Server {

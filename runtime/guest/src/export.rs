@@ -34,7 +34,8 @@ pub(crate) fn module(parts: &Parts<'_>, module: &Module, name: &str) -> Result<R
 
     let (runtime, mut store, linked) = link_module(parts, module)?;
     let (end, budget, name) = (parts.end()?, Arc::clone(&parts.budget), name.to_owned());
-    Ok(Box::new(move || {
+    Ok(Box::new(move |start| {
+        start.wait();
         let result = runtime.block_on(async {
             budget.counters().add(Counter::Instances, 1);
             let instance = linked.instantiate_async(&mut store).await?;
@@ -77,7 +78,8 @@ pub(crate) fn component(parts: &Parts<'_>, component: &Component, name: &str) ->
     let (runtime, mut store) = (runtime()?, host.store(&parts.engine, &parts.budget));
     never_interrupted(&mut store);
     let (end, budget) = (parts.end()?, Arc::clone(&parts.budget));
-    Ok(Box::new(move || {
+    Ok(Box::new(move |start| {
+        start.wait();
         let result = runtime.block_on(async {
             budget.counters().add(Counter::Instances, 1);
             let instance = linked.instantiate_async(&mut store).await?;

@@ -7,7 +7,7 @@
 //! 2. [`prepare`] loads and links the program; what is wrong is reported in one sentence.
 //! 3. [`control`] answers requests from a thread of its own, the start among them.
 //! 4. [`seccomp`] takes away what the process needs no more.
-//! 5. [`command`], [`export`] or [`http`] runs it; [`exit`] turns the end into an exit code.
+//! 5. [`command`], [`export`] or [`http`] runs it from the start on; [`exit`] turns the end into an exit code.
 
 mod budget;
 mod command;
@@ -55,8 +55,5 @@ fn main() -> ExitCode {
         return exit::unstarted(&error);
     }
     let Ok((work, start)) = prepared else { return ExitCode::FAILURE };
-    if plan.wait_for_start {
-        start.wait();
-    }
-    work.run()
+    work.run(start)
 }

@@ -12,11 +12,12 @@ use wisp_contract::plan::Plan;
 use wisp_engine::Engine;
 
 use crate::budget::Budget;
+use crate::control::Start;
 use crate::exit::End;
 use crate::host::{self, Guest};
 
-/// How a prepared guest is run.
-pub(crate) type Run = Box<dyn FnOnce() -> ExitCode>;
+/// How a prepared guest is run, which waits for the start before the guest's first instruction.
+pub(crate) type Run = Box<dyn FnOnce(Start) -> ExitCode>;
 
 /// What the ways to run a program are made from.
 pub(crate) struct Parts<'a> {

@@ -10,6 +10,7 @@ use wisp_contract::facts::Kind;
 use wisp_contract::plan::{Entry, Plan};
 
 use crate::budget::Budget;
+use crate::control::Start;
 use crate::load::{self, Code};
 use crate::parts::{Parts, Run, describe};
 use crate::plan_in::own;
@@ -25,9 +26,9 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Runs the guest to its end.
-    pub(crate) fn run(self) -> ExitCode {
-        (self.run)()
+    /// Runs the guest to its end, from `start` on.
+    pub(crate) fn run(self, start: Start) -> ExitCode {
+        (self.run)(start)
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn service(parts: &Parts<'_>, component: &Component) -> Result<Run> {
     let linked = parts.link(component)?;
     let port = listen::open(host.env(), parts.plan.http.address)?;
     let main = pool::main().context("the reactor could not be made")?;
-    let cpus = parts.cpus.subscribe();
+    let mut cpus = parts.cpus.subscribe();
     let settings = parts.plan.http.clone();
     let instances = Arc::new(instances::Instances {
         engine: parts.engine.clone(),
@@ -58,11 +58,17 @@ pub(crate) fn service(parts: &Parts<'_>, component: &Component) -> Result<Run> {
         Kind::Http03 => Handler::Tasks(Tasks::new(instances, p3::bindings::ServicePre::new(linked)?)),
         _ => Handler::Calls(Calls::new(instances, p2::bindings::ProxyPre::new(linked)?)),
     };
-    Ok(Box::new(move || {
+    Ok(Box::new(move |start| {
+        // Who creates the container is told meanwhile that it can be started.
+        let threads = {
+            let _main = main.enter();
+            pool::Pool::new(pool::threads(*cpus.borrow_and_update()))
+        };
         heap::give_back();
+        start.wait();
         let served = signals::tell_instead_of_exit()
             .map_err(anyhow::Error::from)
-            .and_then(|()| main.block_on(serve::serve(port, handler, settings, cpus)));
+            .and_then(|()| main.block_on(serve::serve(port, handler, settings, threads, cpus)));
         // What still runs has had its time.
         main.shutdown_background();
         match served {

@@ -35,22 +35,23 @@ use crate::{exit, signals};
 /// How long to leave connections in the queue when there are no descriptors for them.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
-/// Serves until the process is asked to stop, and what follows from it. `cpus` is the container's quota of processors.
+/// Serves on the threads of `pool` until the process is asked to stop, and what follows from it. `cpus` is the container's quota of
+/// processors, by which the pool was made, as it changes.
 pub(crate) async fn serve(
     port: Port,
     handler: Handler,
     settings: HttpSettings,
+    pool: io::Result<Pool>,
     mut cpus: watch::Receiver<Option<f64>>,
 ) -> Result<()> {
     let listener = port.listen().and_then(watched).context("the service's port cannot be listened on")?;
     let most = (settings.max_connections.max(1) as usize).min(Semaphore::MAX_PERMITS);
-    let threads = pool::threads(*cpus.borrow_and_update());
     let mut server = Server {
         delay: Duration::from_millis(settings.drain_delay_ms),
         timeout: Duration::from_millis(settings.drain_timeout_ms),
         settings: Arc::new(settings),
         service: Service::new(handler.clone()),
-        pool: Pool::new(threads).context("the service's threads cannot be started")?,
+        pool: pool.context("the service's threads cannot be started")?,
         retired: Vec::new(),
         permits: Arc::new(Semaphore::new(most)),
         open: Arc::default(),
