@@ -1,8 +1,11 @@
 //! What is in the binaries, and what is not.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+use wisp_tests::bundle::Bundle;
 use wisp_tests::suite::Case;
 use wisp_tests::{Outcome, cases, site};
 
@@ -13,6 +16,7 @@ pub(crate) const CASES: &[Case] = cases![Once:
     nothing_that_runs_pods_has_a_registry_client,
     only_the_program_that_finds_artifacts_speaks_grpc,
     what_copies_memory_much_does_it_by_functions_of_its_own,
+    a_guest_process_runs_from_a_mount_that_is_read_only_and_nowhere,
     every_binary_says_its_version,
 ];
 
@@ -82,6 +86,23 @@ fn what_copies_memory_much_does_it_by_functions_of_its_own() -> Outcome {
     for name in ["containerd-shim-wisp-v1", "wisp-runtime", "wisp-guest", "wisp-compiler"] {
         ensure!(has(name, "wisp_memory8transfer")?, "{name} was linked without wisp-memory");
     }
+    Ok(())
+}
+
+/// What its neighbours reach as `/proc/PID/exe` they cannot write.
+fn a_guest_process_runs_from_a_mount_that_is_read_only_and_nowhere() -> Outcome {
+    let bundle = Bundle::new(&["/rust-0.1.wasm", "loop"])?;
+    bundle.create()?;
+    let pid = bundle.state()?["pid"].clone();
+    let binary = File::open(format!("/proc/{pid}/exe"))?;
+    ensure!(fstatvfs(&binary)?.flags().contains(FsFlags::ST_RDONLY), "its mount can be written");
+    let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", binary.as_raw_fd()))?;
+    let mount = about.lines().find_map(|line| line.strip_prefix("mnt_id:")).context(about.clone())?.trim();
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+    ensure!(
+        !mounts.is_empty() && !mounts.lines().any(|line| line.split(' ').next() == Some(mount)),
+        "{mounts}"
+    );
     Ok(())
 }
 
