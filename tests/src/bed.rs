@@ -410,6 +410,8 @@ pub fn eventually<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Resul
         if start.elapsed() > limit {
             bail!("{what}: not within {limit:?}");
         }
-        thread::sleep(Duration::from_millis(10));
+        // The longer it takes, the less often: what is asked has the processor that is waited for.
+        let shortly = Duration::from_millis(10)..=Duration::from_millis(100);
+        thread::sleep((start.elapsed() / 10).clamp(*shortly.start(), *shortly.end()));
     }
 }

@@ -55,6 +55,7 @@ impl Space {
                 Cache::Folder(folder) => {
                     fs::create_dir_all(&folder)?;
                     mount(Some(&folder), "/var/cache/wisp", None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+                    share_compiles(&folder)?;
                 }
                 Cache::Tmpfs(flags, options) => tmpfs("/var/cache/wisp", flags, &options)?,
             }
@@ -164,6 +165,17 @@ pub fn enter_network_of(pid: u32) -> Result<()> {
 /// Those of `job`.
 pub fn on_thread<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     thread::spawn(job).join().map_err(|_| anyhow!("a thread of the test panicked"))?
+}
+
+/// Has those who compile into this folder wait for each other in all spaces that have it, as on one node: else each space compiles
+/// every program itself.
+fn share_compiles(cache: &Path) -> Result<()> {
+    let (shared, seen) = (cache.with_added_extension("lock"), Path::new("/run/wisp/compile.lock"));
+    fs::create_dir_all("/run/wisp")?;
+    for file in [&*shared, seen] {
+        File::options().write(true).create(true).truncate(false).open(file)?;
+    }
+    Ok(mount(Some(&shared), seen, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
 }
 
 fn tmpfs(path: &str, flags: MsFlags, options: &str) -> Result<()> {
