@@ -107,6 +107,8 @@ impl<'a> Shell<'a> {
         let bin = wisp.parent().context("a folder of programs")?.display();
         let path = std::env::var("PATH").unwrap_or_default();
         sh.env("npm_config_cache", site::npm_cache());
+        // What is there is what the lock file names, and nobody reads of its advisories here.
+        sh.env("npm_config_prefer_offline", "true").env("npm_config_audit", "false");
         sh.env("PATH", format!("{bin}:{}:{path}", site::languages()?.display()))
             .env_remove("CARGO_TARGET_DIR");
         sh.env("XDG_DATA_HOME", &self.home).env("KUBECACHEDIR", &self.home);
