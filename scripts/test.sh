@@ -40,21 +40,27 @@ by_place() {
   done
 }
 
+test_of() { cargo test --release --locked --target "$triple" "$@" --no-fail-fast -- ${ONLY:+"$ONLY"}; }
+
 # Libraries together with the program whose features they are built with: next to nothing is compiled anew, and the guest
 # process that its own tests run is the one that is built.
 unit() {
-  local packages status=0
+  local program packages status=0
+  # To optimize a whole program for its unit tests takes minutes, and saves them nothing.
+  for program in containerd-shim-wisp-v1 wisp-guest wisp; do
+    test_of --package "$program" --bins --config "profile.release.package.$program.opt-level=0" || status=1
+  done
+  for packages in 'wisp-guest wisp-engine wisp-memory' 'wisp wisp-reader wisp-images wisp-registry'; do
+    # shellcheck disable=SC2046,SC2086 # they are words
+    test_of $(printf -- '--package %s ' $packages) --lib --test '*' || status=1
+  done
   for packages in \
-    containerd-shim-wisp-v1 \
     'wisp-runtime wisp-contract wisp-config wisp-cgroup wisp-entrypoint wisp-cache' \
-    'wisp-guest wisp-engine wisp-memory' \
     wisp-compiler \
     wisp-artifact \
-    'wisp wisp-reader wisp-images wisp-registry' \
     wisp-bench; do
     # shellcheck disable=SC2046,SC2086 # they are words
-    cargo test --release --locked --target "$triple" $(printf -- '--package %s ' $packages) --all-targets --no-fail-fast -- \
-      ${ONLY:+"$ONLY"} || status=1
+    test_of $(printf -- '--package %s ' $packages) --all-targets || status=1
   done
   return $status
 }
