@@ -6,6 +6,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 triple=$(uname -m)-unknown-linux-musl
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+# A question that is asked until its answer is right makes an error each time, and a backtrace of each costs more than the question.
+export RUST_LIB_BACKTRACE=${RUST_LIB_BACKTRACE:-0}
 export WISP_BED=${WISP_BED:-/var/cache/wisp-bed}
 # What `make install` installs is what is tested.
 export WISP_BIN=$CARGO_TARGET_DIR/stage/usr/local/bin
