@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use containerd_client::services::v1::Container as Created;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::{Value, json};
@@ -59,12 +59,13 @@ impl<'a> Model<'a> {
         client.create_container(self.copy(id)?).context("creating the container")?;
         client.create_task(id, rootfs, &fifos.folder).context("creating the task")?;
         client.start(id, "").context("starting the task")?;
+        // Both end with the guest. The exit of one that lived briefly waits for whoever is to read.
+        let (stdout, stderr) = (text(&mut fifos.stdout)?, text(&mut fifos.stderr)?);
         let code = client.wait(id, "").context("waiting for the task")?.cast_signed();
         client.delete(id).context("deleting the task")?;
         client.delete_container(id).context("deleting the container")?;
         client.remove_snapshot(snapshotter, id).context("removing the snapshot")?;
-        // By now whoever wrote has closed its end.
-        Ok(Ended { code, stdout: text(&mut fifos.stdout)?, stderr: text(&mut fifos.stderr)? })
+        Ok(Ended { code, stdout, stderr })
     }
 
     /// What is to be created under another id: the container's control group is called by it.
@@ -121,8 +122,10 @@ fn fifo(path: &Path, write: bool) -> Result<File> {
     Ok(options.read(true).write(write).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?)
 }
 
+/// What is written until the last writer has gone; there is one already.
 fn text(fifo: &mut File) -> Result<String> {
+    fcntl(&*fifo, FcntlArg::F_SETFL(OFlag::empty())).context("waiting for what the task writes")?;
     let mut text = String::new();
-    fifo.read_to_string(&mut text).context("reading what the task wrote, whose fifo somebody holds open")?;
+    fifo.read_to_string(&mut text).context("reading what the task wrote")?;
     Ok(text)
 }
