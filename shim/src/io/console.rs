@@ -16,7 +16,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{Receiver, Sender};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 
 use crate::error::{Context, Error, Result};
@@ -121,8 +121,8 @@ impl Console {
         Ok(())
     }
 
-    /// Copies what the process prints.
-    pub(super) fn copy_output(&self, to: OwnedFd) -> Result<()> {
+    /// Copies what the process prints, until nobody has the terminal open any more.
+    pub(super) fn copy_output(&self, to: OwnedFd) -> Result<AbortHandle> {
         let what = || "writing a terminal's output".to_owned();
         let stat = fstat(&to).context(what)?;
         let sink = if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
@@ -130,8 +130,7 @@ impl Console {
         } else {
             Sink::File(to.into())
         };
-        set(&self.output, copy_output(self.master.clone(), sink));
-        Ok(())
+        Ok(set(&self.output, copy_output(self.master.clone(), sink)))
     }
 
     /// Reads what the process prints for nobody, so that it can go on.
@@ -159,8 +158,14 @@ impl Drop for Console {
     }
 }
 
-fn set(place: &Mutex<Option<JoinHandle<()>>>, task: impl Future<Output = ()> + Send + 'static) {
-    *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokio::spawn(task));
+fn set(
+    place: &Mutex<Option<JoinHandle<()>>>,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> AbortHandle {
+    let task = tokio::spawn(task);
+    let handle = task.abort_handle();
+    *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    handle
 }
 
 /// Where a terminal's output goes.

@@ -18,6 +18,7 @@ use std::time::Duration;
 use rustix::fs::{Gid, Uid, fchown};
 use rustix::io::ioctl_fionread;
 use tokio::io::unix::AsyncFd;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
@@ -61,23 +62,33 @@ pub(crate) struct Owner {
 pub(crate) struct Io {
     /// The write end of the process's stdin, until the client closes it.
     stdin: Option<OwnedFd>,
-    readers: Output,
+    output: Output,
     logger: Option<Logger>,
     console: Option<Console>,
 }
 
-/// Read ends of a process's output: a write without any reader would kill the writer.
+/// A process's output on its way to a client.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Output(Vec<Arc<OwnedFd>>);
+pub(crate) struct Output {
+    /// Read ends of it: a write without any reader would kill the writer.
+    readers: Vec<Arc<OwnedFd>>,
+    /// What brings it there from a terminal, until nobody has that open any more.
+    copying: Option<AbortHandle>,
+}
 
 impl Output {
     /// Waits until a client has read all of it, for a bounded time.
     pub(crate) async fn read(&self, limit: Duration) {
         let end = Instant::now() + limit;
-        let is_unread = |pipe: &Arc<OwnedFd>| ioctl_fionread(&**pipe).is_ok_and(|bytes| bytes > 0);
-        while self.0.iter().any(is_unread) && Instant::now() < end {
+        while self.is_on_its_way() && Instant::now() < end {
             sleep(fifo::LOOK).await;
         }
+    }
+
+    fn is_on_its_way(&self) -> bool {
+        let is_unread = |pipe: &Arc<OwnedFd>| ioctl_fionread(&**pipe).is_ok_and(|bytes| bytes > 0);
+        self.copying.as_ref().is_some_and(|copying| !copying.is_finished())
+            || self.readers.iter().any(is_unread)
     }
 }
 
@@ -146,10 +157,10 @@ impl Io {
             Target::Nowhere => console.discard_output(),
             Target::Path(path) => {
                 let (writer, reader) = fifo::open_output(Path::new(path)).await?;
-                io.readers.0.extend(reader.map(Arc::new));
-                console.copy_output(writer)?;
+                let copying = Some(console.copy_output(writer)?);
+                io.output = Output { readers: reader.map(Arc::new).into_iter().collect(), copying };
             }
-            Target::File(path) => console.copy_output(append(&path)?.into())?,
+            Target::File(path) => drop(console.copy_output(append(&path)?.into())?),
             Target::Logger(uri) => {
                 let (logger, out, _unused) = Logger::start(uri, owner).await?;
                 io.logger = Some(logger);
@@ -177,7 +188,7 @@ impl Io {
         if reader.is_some() {
             give(&writer, owner)?;
         }
-        self.readers.0.extend(reader.map(Arc::new));
+        self.output.readers.extend(reader.map(Arc::new));
         Ok(writer.into())
     }
 
@@ -199,7 +210,7 @@ impl Io {
 
     /// What the client is to read.
     pub(crate) fn output(&self) -> Output {
-        self.readers.clone()
+        self.output.clone()
     }
 
     /// The process's terminal.
@@ -252,9 +263,28 @@ mod tests {
     async fn output_is_waited_for_until_it_is_read_and_no_longer_than_the_limit() {
         use std::io::{Read, Write};
         let (mut client, mut process) = std::io::pipe().unwrap();
-        let output = Output(vec![Arc::new(client.try_clone().unwrap().into())]);
+        let readers = vec![Arc::new(client.try_clone().unwrap().into())];
+        let output = Output { readers, copying: None };
         output.read(Duration::from_secs(3600)).await;
         process.write_all(b"unread").unwrap();
+        let begun = Instant::now();
+        output.read(Duration::from_millis(20)).await;
+        assert!(begun.elapsed() >= Duration::from_millis(20), "nobody has read it");
+        let waiting = tokio::spawn(async move { output.read(Duration::from_secs(3600)).await });
+        client.read_exact(&mut [0; 6]).unwrap();
+        waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_terminals_output_is_waited_for_before_it_has_been_copied() {
+        use std::io::{Read, Write};
+        let (terminal, mut process) = std::io::pipe().unwrap();
+        let (mut client, fifo) = std::io::pipe().unwrap();
+        let console = Console::new(terminal.into()).unwrap();
+        let copying = Some(console.copy_output(fifo.into()).unwrap());
+        let output = Output { readers: vec![Arc::new(client.try_clone().unwrap().into())], copying };
+        process.write_all(b"unread").unwrap();
+        drop(process);
         let begun = Instant::now();
         output.read(Duration::from_millis(20)).await;
         assert!(begun.elapsed() >= Duration::from_millis(20), "nobody has read it");
