@@ -17,6 +17,10 @@ pub(crate) const CONFIG: &str = "/etc/containerd/config.toml";
 /// Where containerd listens unless it is told otherwise.
 pub(crate) const ADDRESS: &str = "/run/containerd/containerd.sock";
 
+/// The fields of `stat` that say which process made one, and when.
+const PARENT: usize = 4;
+const STARTED: usize = 22;
+
 /// A containerd.
 #[derive(Debug, Clone)]
 pub(crate) struct Containerd {
@@ -40,12 +44,12 @@ impl Containerd {
     /// # Errors
     /// Where several run and none was named.
     pub(crate) fn running(config: Option<&Path>) -> Result<Option<Self>> {
-        let mut found: Vec<_> = fs::read_dir("/proc")
+        let processes = fs::read_dir("/proc")
             .context("reading /proc")?
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter_map(Self::of_process)
-            .filter(|containerd| config.is_none_or(|config| containerd.config == config))
-            .collect();
+            .filter_map(|pid| Some((pid, Self::of_process(pid)?, stat(pid, PARENT)?)));
+        let mut found = without_children(processes.collect());
+        found.retain(|containerd| config.is_none_or(|config| containerd.config == config));
         if found.len() > 1 {
             let list: Vec<_> = found.iter().map(ToString::to_string).collect();
             bail!("several containerds run here ({}); say which with --containerd-config", list.join("; "));
@@ -118,9 +122,7 @@ impl Containerd {
 
     /// When its process began.
     pub(crate) fn started(&self) -> Option<SystemTime> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid?)).ok()?;
-        // Field 22, counted from after the name, which may hold anything but a further parenthesis behind it.
-        let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+        let ticks = stat(self.pid?, STARTED)?;
         let boot = fs::read_to_string("/proc/stat").ok()?;
         let boot: u64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.parse().ok()?;
         let hertz = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
@@ -198,6 +200,23 @@ pub(crate) fn same_root(proc: &Path) -> bool {
     matches!((identity(&proc.join("root")), identity(Path::new("/"))), (Ok(theirs), Ok(ours)) if theirs == ours)
 }
 
+/// Without those that another has made: what containerd is about to run looks like containerd itself until its exec. Each is given
+/// with its process and the one that made it.
+fn without_children<T>(found: Vec<(u32, T, u64)>) -> Vec<T> {
+    let processes: Vec<_> = found.iter().map(|(pid, ..)| u64::from(*pid)).collect();
+    found
+        .into_iter()
+        .filter_map(|(_, containerd, parent)| (!processes.contains(&parent)).then_some(containerd))
+        .collect()
+}
+
+/// A field of a process' `stat`, counted as in `proc_pid_stat(5)`; only those after the name, which may hold anything but a further
+/// parenthesis behind it.
+fn stat(pid: u32, field: usize) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(field.checked_sub(3)?)?.parse().ok()
+}
+
 /// The unit in a process' list of control groups.
 fn unit(cgroups: &str) -> Option<String> {
     let units = cgroups.lines().filter_map(|line| line.rsplit('/').find(|part| part.ends_with(".service")));
@@ -259,6 +278,20 @@ mod tests {
         assert_eq!(parse("containerd --config /a config dump"), None);
         assert_eq!(parse("containerd --address /b publish --topic x"), None);
         assert_eq!(parse("containerd --version"), None);
+    }
+
+    #[test]
+    fn what_a_containerd_is_about_to_run_is_no_other() {
+        assert_eq!(
+            without_children(vec![(20, "child", 10), (10, "one", 1), (30, "other", 1)]),
+            ["one", "other"]
+        );
+    }
+
+    #[test]
+    fn a_process_is_asked_who_made_it() {
+        assert_eq!(stat(std::process::id(), PARENT), Some(std::os::unix::process::parent_id().into()));
+        assert_eq!(stat(0, PARENT), None);
     }
 
     #[test]
