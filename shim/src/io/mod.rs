@@ -257,16 +257,12 @@ fn give(pipe: &OwnedFd, owner: &Owner) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{PipeReader, Read, Write, pipe};
+
     use super::*;
 
-    #[tokio::test]
-    async fn output_is_waited_for_until_it_is_read_and_no_longer_than_the_limit() {
-        use std::io::{Read, Write};
-        let (mut client, mut process) = std::io::pipe().unwrap();
-        let readers = vec![Arc::new(client.try_clone().unwrap().into())];
-        let output = Output { readers, copying: None };
-        output.read(Duration::from_secs(3600)).await;
-        process.write_all(b"unread").unwrap();
+    /// Checks that output of six bytes, which nobody has read, is waited for until the client reads it, and no longer than the limit.
+    async fn is_waited_for(output: Output, mut client: PipeReader) {
         let begun = Instant::now();
         output.read(Duration::from_millis(20)).await;
         assert!(begun.elapsed() >= Duration::from_millis(20), "nobody has read it");
@@ -275,22 +271,29 @@ mod tests {
         waiting.await.unwrap();
     }
 
+    fn readers(client: &PipeReader) -> Vec<Arc<OwnedFd>> {
+        vec![Arc::new(client.try_clone().unwrap().into())]
+    }
+
+    #[tokio::test]
+    async fn output_is_waited_for_until_it_is_read_and_no_longer_than_the_limit() {
+        let (client, mut process) = pipe().unwrap();
+        let output = Output { readers: readers(&client), copying: None };
+        output.read(Duration::from_secs(3600)).await;
+        process.write_all(b"unread").unwrap();
+        is_waited_for(output, client).await;
+    }
+
     #[tokio::test]
     async fn a_terminals_output_is_waited_for_before_it_has_been_copied() {
-        use std::io::{Read, Write};
-        let (terminal, mut process) = std::io::pipe().unwrap();
-        let (mut client, fifo) = std::io::pipe().unwrap();
+        let (terminal, mut process) = pipe().unwrap();
+        let (client, fifo) = pipe().unwrap();
         let console = Console::new(terminal.into()).unwrap();
         let copying = Some(console.copy_output(fifo.into()).unwrap());
-        let output = Output { readers: vec![Arc::new(client.try_clone().unwrap().into())], copying };
+        let output = Output { readers: readers(&client), copying };
         process.write_all(b"unread").unwrap();
         drop(process);
-        let begun = Instant::now();
-        output.read(Duration::from_millis(20)).await;
-        assert!(begun.elapsed() >= Duration::from_millis(20), "nobody has read it");
-        let waiting = tokio::spawn(async move { output.read(Duration::from_secs(3600)).await });
-        client.read_exact(&mut [0; 6]).unwrap();
-        waiting.await.unwrap();
+        is_waited_for(output, client).await;
     }
 
     #[test]
