@@ -14,7 +14,6 @@ use wisp_contract::plan::Plan;
 
 use crate::budget::Budget;
 use crate::plan_in::own;
-use crate::prepare::Work;
 use crate::signals;
 
 /// A message fits well into this, and the thread does little else.
@@ -33,13 +32,13 @@ impl Start {
     }
 }
 
-/// Serves the plan's control socket, if it has one.
-pub(crate) fn serve(plan: &Plan, work: &Work) -> Result<Start> {
+/// Serves the plan's control socket, if it has one: limits go to `budget` and `cpus`, and figures come from there.
+pub(crate) fn serve(plan: &Plan, budget: &Arc<Budget>, cpus: &watch::Sender<Option<f64>>) -> Result<Start> {
     let (asked, start) = mpsc::channel();
     match plan.control_fd {
         Some(fd) => {
             let listener = UnixListener::from(own(fd).context("the plan's control socket")?);
-            let server = Server { budget: Arc::clone(&work.budget), cpus: work.cpus.clone(), start: asked };
+            let server = Server { budget: Arc::clone(budget), cpus: cpus.clone(), start: asked };
             std::thread::Builder::new()
                 .name("control".into())
                 .stack_size(STACK)

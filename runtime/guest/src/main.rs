@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     plan_in::raise_open_files_limit();
     // From here on, what is wrong is told to whoever creates the container.
     let prepared = prepare::prepare(&plan).and_then(|work| {
-        let start = control::serve(&plan, &work)?;
+        let start = control::serve(&plan, &work.budget, &work.cpus)?;
         seccomp::confine()?;
         Ok((work, start))
     });
