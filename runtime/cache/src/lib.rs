@@ -6,7 +6,8 @@
 //!
 //! - [`key`]: what an entry is called: the program's digest and everything that its code depends on.
 //! - [`store`]: the folder: written once, checked before use, bounded in size.
-//! - [`memo`]: which digests programs had that were read before; [`overlay`]: whose files can be known again.
+//! - [`memo`]: which digests programs had that were read before; [`overlay`]: whose files can be known again, which
+//!   [`statmount`] asks the kernel.
 //! - [`locks`]: who compiles and who waits.
 //! - [`keeper`]: the process that owns a compile.
 //! - [`compile`]: the confined process.
@@ -21,6 +22,7 @@ mod memo;
 mod notes;
 mod overlay;
 mod personal;
+mod statmount;
 mod store;
 
 use std::fs::File;
