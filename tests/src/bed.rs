@@ -345,10 +345,12 @@ impl Bed {
     }
 }
 
-/// Copies a program to where one may run already.
+/// Copies a program to where one may run already. It keeps its time, by which compiled code is known to be its: else the beds of a
+/// run would share none.
 fn put(program: &Path, target: &Path) -> Result<()> {
     let new = target.with_extension("new");
     fs::copy(program, &new)?;
+    File::open(&new)?.set_modified(fs::metadata(program)?.modified()?)?;
     Ok(fs::rename(new, target)?)
 }
 
