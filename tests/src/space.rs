@@ -150,6 +150,18 @@ impl Space {
     }
 }
 
+/// Puts a folder into memory, for this process and all that it starts; it goes with the last of them. At most half of the machine's
+/// memory is taken. To be called before there is a second thread, which else does not see it.
+///
+/// # Errors
+/// Those of the kernel, where the process may not make namespaces.
+pub fn keep_in_memory(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    unshare(CloneFlags::CLONE_NEWNS).context("making a namespace of mounts")?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
+    tmpfs(folder, MsFlags::empty(), "mode=755")
+}
+
 /// Moves the calling thread into the network of a process, for good.
 ///
 /// # Errors
@@ -178,7 +190,8 @@ fn share_compiles(cache: &Path) -> Result<()> {
     Ok(mount(Some(&shared), seen, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
 }
 
-fn tmpfs(path: &str, flags: MsFlags, options: &str) -> Result<()> {
+fn tmpfs(path: impl AsRef<Path>, flags: MsFlags, options: &str) -> Result<()> {
+    let path = path.as_ref();
     mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options))
-        .with_context(|| format!("mounting {path}"))
+        .with_context(|| format!("mounting {}", path.display()))
 }

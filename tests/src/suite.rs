@@ -5,12 +5,13 @@ use std::{fs, thread};
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Trial};
+use nix::mount::{MntFlags, umount2};
 
 use crate::bed::{self, Bed, lock};
 use crate::cri::node::{Node, Variant};
 use crate::finish::{self, leak_trial};
 use crate::leaks::{self, Inventory};
-use crate::{Outcome, site};
+use crate::{Outcome, site, space};
 
 /// One case: a name that is a sentence with underscores, and where it runs.
 #[derive(Debug, Clone, Copy)]
@@ -52,11 +53,17 @@ pub fn main(tables: &[&[Case]]) -> ! {
     if arguments.list {
         libtest_mimic::run(&arguments, trials).exit();
     }
-    let failed = swept(|| finish::run(&arguments, trials, leak_trials));
+    let failed = in_memory().and_then(|()| swept(|| finish::run(&arguments, trials, leak_trials)));
     match failed {
         Ok(failed) => finish::exit(failed),
         Err(error) => finish::fail(&error.to_string()),
     }
+}
+
+/// Keeps the run's folder in memory: to put on a disk what containerd writes takes as much of the processor as what is tested.
+fn in_memory() -> Result<()> {
+    site::require_root()?;
+    space::keep_in_memory(site::run_folder()?)
 }
 
 /// Runs a job that starts beds, and leaves the machine as it was, also where a signal ends it.
@@ -157,6 +164,7 @@ fn leak_trials() -> Vec<Trial> {
 fn end() {
     bed::end_all();
     if let Ok(folder) = site::run_folder() {
+        let _ = umount2(folder, MntFlags::MNT_DETACH); // where it is in memory
         let _ = fs::remove_dir_all(folder);
     }
 }
