@@ -1,18 +1,20 @@
-//! The process's allocator: the system's, with freed blocks kept by each thread for its next allocations of their size.
+//! The process's allocator: dlmalloc, with freed blocks kept by each thread for its next allocations of their size.
 //!
-//! A request allocates and frees some hundred small blocks. musl gives a page back as soon as all of its blocks are free, and maps it
-//! again for the next request; and it has one lock, for which the threads of a service wait. What a thread keeps here is taken
-//! and given without either, and is bounded: an idle service holds no more than its last requests had freed.
+//! A request allocates and frees some hundred small blocks, and dlmalloc has one lock, for which the threads of a service wait. What a thread
+//! keeps here is taken and given without it, and is bounded: an idle service holds no more than its last requests had freed. musl's own
+//! allocator maps memory page by page at each start, and gives pages back for which the next request asks again.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::ptr::NonNull;
+
+use dlmalloc::GlobalDlmalloc;
 
 /// Blocks up to this size, in bytes, have a class for each multiple of [`STEP`]…
 const SMALL: usize = 1 << 10;
 const STEP: usize = 16;
 const SMALL_CLASSES: usize = SMALL / STEP;
-/// …and larger ones up to this size for each power of two; what is larger still is the system's alone.
+/// …and larger ones up to this size for each power of two; what is larger still is dlmalloc's alone.
 const LARGE: usize = 32 << 10;
 const LARGE_CLASSES: usize = (LARGE / SMALL).ilog2() as usize;
 /// Small ones that are to be aligned to as much as this (tokio's channels, of which each body has one) have a class for each multiple of it.
@@ -28,7 +30,7 @@ thread_local! {
     static BLOCKS: Blocks = const { Blocks::new() };
 }
 
-/// Gives what this thread has kept back to the system: the blocks of a start are not those of requests.
+/// Gives what this thread has kept back to dlmalloc: the blocks of a start are not those of requests.
 pub(crate) fn give_back() {
     // A thread that ends has given back what it had.
     let _ = BLOCKS.try_with(Blocks::give_back);
@@ -37,7 +39,7 @@ pub(crate) fn give_back() {
 /// The allocator.
 pub(crate) struct Heap;
 
-/// The class of blocks that such an allocation is made from; `None` where the system makes it.
+/// The class of blocks that such an allocation is made from; `None` where dlmalloc makes it.
 fn class(layout: &Layout) -> Option<usize> {
     // What is empty has the last byte of all.
     let last = layout.size().wrapping_sub(1);
@@ -70,7 +72,7 @@ fn block(class: usize) -> Layout {
     LAYOUTS[class]
 }
 
-// SAFETY: blocks come from the system with the size of their class, which is no less than what was asked for, and which is found
+// SAFETY: blocks come from dlmalloc with the size of their class, which is no less than what was asked for, and which is found
 // again from the layout that they are freed with.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -78,17 +80,20 @@ unsafe impl GlobalAlloc for Heap {
             Some(class) => {
                 let kept = BLOCKS.try_with(|blocks| blocks.take(class)).ok().flatten();
                 // SAFETY: the layout of a class is not empty.
-                kept.map_or_else(|| unsafe { System.alloc(block(class)) }, |block| block.as_ptr().cast())
+                kept.map_or_else(
+                    || unsafe { GlobalDlmalloc.alloc(block(class)) },
+                    |block| block.as_ptr().cast(),
+                )
             }
             // SAFETY: the caller's promise.
-            None => unsafe { System.alloc(layout) },
+            None => unsafe { GlobalDlmalloc.alloc(layout) },
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if class(&layout).is_none() {
             // SAFETY: the caller's promise.
-            return unsafe { System.alloc_zeroed(layout) };
+            return unsafe { GlobalDlmalloc.alloc_zeroed(layout) };
         }
         // SAFETY: the caller's promise; the block has as many bytes as the layout.
         unsafe {
@@ -102,16 +107,16 @@ unsafe impl GlobalAlloc for Heap {
 
     unsafe fn dealloc(&self, block_at: *mut u8, layout: Layout) {
         let Some(class) = class(&layout) else {
-            // SAFETY: what has no class was made by the system with this layout.
-            return unsafe { System.dealloc(block_at, layout) };
+            // SAFETY: what has no class was made by dlmalloc with this layout.
+            return unsafe { GlobalDlmalloc.dealloc(block_at, layout) };
         };
         let is_kept = NonNull::new(block_at.cast::<Free>()).is_some_and(|free| {
             // SAFETY: the block is the caller's no more, and it is large enough and aligned for a `Free`.
             BLOCKS.try_with(|blocks| unsafe { blocks.keep(class, free) }).unwrap_or(false)
         });
         if !is_kept {
-            // SAFETY: what has a class was made by the system with the class's layout.
-            unsafe { System.dealloc(block_at, block(class)) }
+            // SAFETY: what has a class was made by dlmalloc with the class's layout.
+            unsafe { GlobalDlmalloc.dealloc(block_at, block(class)) }
         }
     }
 
@@ -119,8 +124,8 @@ unsafe impl GlobalAlloc for Heap {
         // SAFETY: the caller promises that the new size is valid for the alignment.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         match (class(&layout), class(&new_layout)) {
-            // SAFETY: the caller's promise, for blocks that are the system's before and after.
-            (None, None) => unsafe { System.realloc(old, layout, new_size) },
+            // SAFETY: the caller's promise, for blocks that are dlmalloc's before and after.
+            (None, None) => unsafe { GlobalDlmalloc.realloc(old, layout, new_size) },
             (before, after) if before == after => old,
             // SAFETY: both blocks have as many bytes as are copied, and the old one is the caller's no more.
             _ => unsafe {
@@ -191,8 +196,8 @@ impl Blocks {
     fn give_back(&self) {
         for class in 0..CLASSES {
             while let Some(free) = self.take(class) {
-                // SAFETY: what is kept of a class was made by the system with the class's layout.
-                unsafe { System.dealloc(free.as_ptr().cast(), block(class)) }
+                // SAFETY: what is kept of a class was made by dlmalloc with the class's layout.
+                unsafe { GlobalDlmalloc.dealloc(free.as_ptr().cast(), block(class)) }
             }
         }
     }
@@ -230,9 +235,9 @@ mod tests {
             let block = block(class(&asked).unwrap());
             assert!(block.size() >= size && block.size() < size + ALIGNED && block.align() >= align);
         }
-        let by_system =
+        let by_dlmalloc =
             [(SMALL + 1, 128), (1, 256)].map(|(size, align)| Layout::from_size_align(size, align));
-        assert!(by_system.iter().all(|asked| class(asked.as_ref().unwrap()).is_none()));
+        assert!(by_dlmalloc.iter().all(|asked| class(asked.as_ref().unwrap()).is_none()));
     }
 
     #[test]
@@ -257,11 +262,11 @@ mod tests {
         for class in 0..CLASSES {
             // SAFETY: the blocks are fresh ones of the class, and the one that is not kept is freed.
             unsafe {
-                let mut fresh = System.alloc(block(class));
+                let mut fresh = GlobalDlmalloc.alloc(block(class));
                 while blocks.keep(class, NonNull::new(fresh.cast()).unwrap()) {
-                    fresh = System.alloc(block(class));
+                    fresh = GlobalDlmalloc.alloc(block(class));
                 }
-                System.dealloc(fresh, block(class));
+                GlobalDlmalloc.dealloc(fresh, block(class));
             }
             assert!(blocks.classes[class].bytes.get() <= KEPT_OF_CLASS);
         }
