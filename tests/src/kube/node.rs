@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -12,6 +14,9 @@ use crate::kube::config::{self, NEWEST, Shape};
 use crate::kube::{eventually, private, registry};
 use crate::process::Finished;
 use crate::site;
+
+/// How long to leave a node alone on which something is left: to look at all of it is much of what its processor can do.
+const AGAIN: Duration = Duration::from_secs(3);
 
 /// The two servers of every node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +89,9 @@ pub trait Node: std::fmt::Debug + Send + Sync {
         let mut new = Vec::new();
         let gone = eventually("nothing is left", || {
             new = self.inventory()?.difference(before).cloned().collect();
+            if !new.is_empty() {
+                thread::sleep(AGAIN);
+            }
             Ok(new.is_empty().then_some(()))
         });
         gone.with_context(|| format!("left behind on {}:\n{}", self.name(), new.join("\n")))
