@@ -41,9 +41,9 @@ fn used(scene: &Scene<'_>, container: &str) -> Result<f64> {
 fn told(scene: &Scene<'_>, pod: &str, last: &Value) -> Result<(f64, Value)> {
     let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods/{pod}", scene.kubectl.namespace);
     let figures: Value = eventually("metrics-server knows more of the pod", || {
-        let asked = scene.kubectl.finish(&["get", "--raw", &path])?;
-        let figures: Option<Value> =
-            if asked.code == 0 { Some(serde_json::from_str(&asked.stdout)?) } else { None };
+        // It says that there is no such pod until it has its first figures.
+        let asked = scene.kubectl.raw(&path).ok();
+        let figures: Option<Value> = asked.map(|text| serde_json::from_str(&text)).transpose()?;
         Ok(figures.filter(|figures| figures["timestamp"] != *last))
     })?;
     Ok((millis(&figures["containers"][0]["usage"]["cpu"])?, figures["timestamp"].clone()))
