@@ -74,11 +74,12 @@ fn version_3(shape: Shape, programs: &str, folder: &str) -> String {
         .map(|(name, keys)| format!("[{runtime}.containerd.runtimes.{name}]\n{keys}"))
         .collect();
     format!(
+        // By default each shim is asked twice a second, for figures that kubelet looks at every ten.
         "version = 3\n\
          [{images}]\nuse_local_image_pull = {local_pull}\n\
          [{images}.pinned_images]\nsandbox = '{PAUSE}'\n\
          [{images}.registry]\nconfig_path = '{folder}/certs.d'\n\
-         [{runtime}]\nrestrict_oom_score_adj = {restrict}\ndisable_apparmor = true\n\
+         [{runtime}]\nstats_collect_period = '10s'\nrestrict_oom_score_adj = {restrict}\ndisable_apparmor = true\n\
          [{runtime}.cni]\nbin_dirs = ['{programs}/cni']\nconf_dir = '{folder}/net.d'\n\
          [{runtime}.containerd]\ndefault_runtime_name = 'runc'\n{handlers}"
     )
