@@ -42,31 +42,45 @@ by_place() {
   done
 }
 
-test_of() { cargo test --release --locked --target "$triple" "$@" --no-fail-fast -- ${ONLY:+"$ONLY"}; }
+cargo_test() { cargo test --release --locked --target "$triple" "$@"; }
+only() { cargo_test "$@" --no-fail-fast -- ${ONLY:+"$ONLY"}; }
 
-# Libraries together with the program whose features they are built with: next to nothing is compiled anew, and the guest
-# process that its own tests run is the one that is built.
+# Own crates that are not optimized for their unit tests: it would take minutes, and save them nothing.
+unoptimized=()
+for folder in shim runtime/*; do
+  name=$(sed -n '0,/^name = "\(.*\)"$/s//\1/p' "$folder/Cargo.toml")
+  unoptimized+=(--config "profile.release.package.$name.opt-level=0")
+done
+
+# Libraries together with the program whose features they are built with: next to nothing is compiled anew, and the programs that
+# the tests of a folder tests/ run are those that are built.
 unit() {
-  local program packages status=0
-  # To optimize a whole program for its unit tests takes minutes, and saves them nothing.
-  for program in containerd-shim-wisp-v1 wisp-guest wisp; do
-    test_of --package "$program" --bins --config "profile.release.package.$program.opt-level=0" || status=1
+  local packages status=0
+  for packages in containerd-shim-wisp-v1 wisp-compiler wisp-bench; do
+    only --package "$packages" --bins "${unoptimized[@]}" || status=1
+  done
+  for packages in \
+    'wisp-guest wisp-engine wisp-memory' \
+    'wisp wisp-reader wisp-images wisp-registry' \
+    'wisp-runtime wisp-contract wisp-config wisp-cgroup wisp-entrypoint wisp-cache' \
+    wisp-artifact; do
+    # shellcheck disable=SC2046,SC2086 # they are words
+    only $(printf -- '--package %s ' $packages) --lib --bins "${unoptimized[@]}" || status=1
   done
   for packages in 'wisp-guest wisp-engine wisp-memory' 'wisp wisp-reader wisp-images wisp-registry'; do
     # shellcheck disable=SC2046,SC2086 # they are words
-    test_of $(printf -- '--package %s ' $packages) --lib --test '*' || status=1
-  done
-  for packages in \
-    'wisp-runtime wisp-contract wisp-config wisp-cgroup wisp-entrypoint wisp-cache' \
-    wisp-compiler \
-    wisp-artifact \
-    wisp-bench; do
-    # shellcheck disable=SC2046,SC2086 # they are words
-    test_of $(printf -- '--package %s ' $packages) --all-targets || status=1
+    only $(printf -- '--package %s ' $packages) --test '*' || status=1
   done
   return $status
 }
-binary() { cargo test --release --locked --target "$triple" -p wisp-tests --test "$1" -- ${ONLY:+"$ONLY"}; }
+binary() { only --package wisp-tests --test "$1"; }
+
+# The test binaries of all layers are built at once: each alone would leave processors idle.
+binaries=()
+for layer in "$@"; do
+  case $layer in runtime | containerd | cri | node | kubernetes) binaries+=(--test "$layer") ;; esac
+done
+[ ${#binaries[@]} = 0 ] || cargo_test --package wisp-tests "${binaries[@]}" --no-run || exit 1
 
 for layer in "$@"; do
   printf '\n== %s\n' "$layer"
