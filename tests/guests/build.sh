@@ -60,10 +60,13 @@ go_() {
 js() {
   need npm 'Node.js and npm'
   cd "$here/js"
-  local made=$out/http-js.wasm
-  [ "$made" -nt service.js ] && [ "$made" -nt build.mjs ] && [ "$made" -nt package-lock.json ] && return
+  local made=$out/http-js.wasm sources
+  # By content: in a new checkout all files are new.
+  sources=$(sha256sum service.js build.mjs package-lock.json)
+  [ -s "$made" ] && [ "$(cat "$made.sources" 2>/dev/null)" = "$sources" ] && return
   npm ci --silent
   node build.mjs "$made"
+  echo "$sources" >"$made.sources"
 }
 
 speed() {
