@@ -71,6 +71,7 @@ unit() {
     # shellcheck disable=SC2046,SC2086 # they are words
     only $(printf -- '--package %s ' $packages) --test '*' || status=1
   done
+  only --package wisp-tests --lib || status=1
   return $status
 }
 binary() { only --package wisp-tests --test "$1"; }
