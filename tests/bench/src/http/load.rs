@@ -28,6 +28,8 @@ pub(crate) struct Load {
     pub time: Duration,
     /// Requests a second over all connections; as many as are answered where there is none.
     pub rate: Option<f64>,
+    /// Whether the generator's processor is its own, so that its thread never sleeps.
+    pub awake: bool,
 }
 
 /// What came of it.
@@ -73,7 +75,9 @@ impl Load {
                 tokio::spawn(client.ask_until(start + self.time, pace))
             })
             .collect();
-        tokio::spawn(stay_awake(start + self.time));
+        if self.awake {
+            tokio::spawn(stay_awake(start + self.time));
+        }
         let mut latencies = Vec::new();
         for task in tasks {
             latencies.extend(task.await??);

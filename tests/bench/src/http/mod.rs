@@ -138,7 +138,8 @@ fn requests(node: &Node) -> Result<Vec<Figure>> {
         .zip(&nodes)
         .map(|(kind, node)| Service::start(kind.pod(node), kind.args, "0", None).context(kind.name))
         .collect::<Result<Vec<_>>>()?;
-    let hello = |rate| Load { path: "/hello".into(), connections: CONNECTIONS, time: TIME, rate };
+    let hello =
+        |rate| Load { path: "/hello".into(), connections: CONNECTIONS, time: TIME, rate, awake: true };
     let [cost, rates, middle, slowest] =
         interleaved((rounds::count() / FEWER).max(1), KINDS.len(), |kind| {
             let service = &services[kind];

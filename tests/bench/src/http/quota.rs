@@ -32,7 +32,8 @@ pub(super) fn measure(node: &Node) -> Result<Figure> {
         .collect::<Result<Vec<_>>>()?;
     let path = format!("/compute?{}", steps(&services[0])?);
     let [rates] = interleaved((rounds::count() / FEWER).max(1), KINDS.len(), |kind| {
-        let load = Load { path: path.clone(), connections: CONNECTIONS, time: TIME, rate: None };
+        let load =
+            Load { path: path.clone(), connections: CONNECTIONS, time: TIME, rate: None, awake: false };
         Ok([services[kind].under(load).context(KINDS[kind].0)?.per_second])
     })?;
     let names: Vec<_> = KINDS.iter().map(|&(name, _)| name).collect();
@@ -49,7 +50,7 @@ pub(super) fn measure(node: &Node) -> Result<Figure> {
 /// How many steps the handler computes in its time, by the quickest of some requests.
 fn steps(service: &Service<'_>) -> Result<u64> {
     let path = format!("/compute?{TRIAL}");
-    let trial = Load { path, connections: 1, time: Duration::from_millis(500), rate: None };
+    let trial = Load { path, connections: 1, time: Duration::from_millis(500), rate: None, awake: false };
     let quickest = service.under(trial)?.latencies.into_iter().fold(f64::INFINITY, f64::min);
     Ok((TRIAL as f64 * COMPUTES.as_secs_f64() * 1e6 / quickest) as u64)
 }
