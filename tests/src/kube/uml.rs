@@ -169,7 +169,8 @@ impl Node for Uml {
     /// Not by a reboot of its own: the kernel would start itself anew and find its end of the wire taken.
     fn reboot(&self) -> Result<()> {
         self.shell("systemctl poweroff --no-block")?;
-        self.cluster.servers.stop(CONNECTION, Signal::SIGTERM)?;
+        // On SIGTERM it would first say goodbye to a node that may not hear it any more.
+        self.cluster.servers.stop(CONNECTION, Signal::SIGKILL)?;
         self.cluster.servers.until_ended("linux", TO_POWER_OFF)?;
         self.boot()
     }
