@@ -16,6 +16,7 @@
 
 kubernetes() {
   local bin=$bed/kubernetes.new/bin version minor flags name
+  say "building Kubernetes (about eleven minutes on two cores from cold)"
   version=$(cd "$here/kubernetes" && go list -m -f '{{.Version}}' k8s.io/kubernetes)
   minor=${version#v1.} minor=${minor%%.*}
   flags="-s -w -X k8s.io/component-base/version.gitVersion=$version"
@@ -64,7 +65,6 @@ for part in "$@"; do
   case $part in
     servers)
       need_go
-      say "Kubernetes (about eleven minutes on two cores from cold)"
       cached kubernetes "$(go_stamp kubernetes)" kubernetes
       ;;
     metrics-server)
