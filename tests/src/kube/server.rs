@@ -16,6 +16,9 @@ use crate::process;
 
 /// How long a server may take to end.
 const TO_END: Duration = Duration::from_secs(60);
+/// `GOGC` of a cluster's servers: there is memory enough, and collecting garbage as often as by default takes from the processors
+/// that the cases wait for.
+pub(crate) const GARBAGE: &str = "400";
 
 /// Servers that run.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ impl Servers {
     /// Where it does not start.
     pub fn start(&self, name: &str, mut command: Command) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log_path(name))?;
-        command.env("WISP_TESTS_BED", &self.mark);
+        command.env("WISP_TESTS_BED", &self.mark).env("GOGC", GARBAGE);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = process::spawn_lasting(command).with_context(|| format!("starting {name}"))?;
         lock(&self.running).insert(name.to_owned(), child);

@@ -45,13 +45,13 @@ const PROGRAMS: &str = "/opt/bed";
 
 /// The services of the node, as packages bring them; but that they log to files: the journal takes too much of the processor.
 const CONTAINERD_UNIT: &str = "[Unit]\nRequiresMountsFor=/host\nAfter=network.target\n\
-    [Service]\nEnvironment=PATH=/opt/bed/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
+    [Service]\nEnvironment=PATH=/opt/bed/bin:/usr/sbin:/usr/bin:/sbin:/bin GOGC=400\n\
     ExecStart=/opt/bed/bin/containerd --config /host/containerd.toml\n\
     Type=notify\nDelegate=yes\nKillMode=process\nRestart=always\nRestartSec=1\nLimitNOFILE=infinity\nTasksMax=infinity\nOOMScoreAdjust=-999\n\
     StandardOutput=append:/host/containerd.log\nStandardError=inherit\n\
     [Install]\nWantedBy=multi-user.target\n";
 const KUBELET_UNIT: &str = "[Unit]\nRequiresMountsFor=/host\nAfter=containerd.service\n\
-    [Service]\nExecStartPre=/host/before-kubelet\n\
+    [Service]\nEnvironment=GOGC=400\nExecStartPre=/host/before-kubelet\n\
     ExecStart=/opt/bed/bin/kubelet --config=/host/kubelet.yaml --kubeconfig=/host/kubeconfig --node-ip=ADDRESSES --hostname-override=uml -v=2\n\
     Restart=always\nRestartSec=1\n\
     StandardOutput=append:/host/kubelet.log\nStandardError=inherit\n\
