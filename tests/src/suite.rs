@@ -46,8 +46,8 @@ macro_rules! cases {
 /// Runs the cases of these tables with the arguments of `cargo test`, then looks at what is left, and ends the process.
 pub fn main(tables: &[&[Case]]) -> ! {
     let mut arguments = Arguments::from_args();
-    // Cases wait as much as they work.
-    let threads = 2 * thread::available_parallelism().map_or(1, usize::from).min(4);
+    // Cases wait more than they work, and those of all versions for the same.
+    let threads = 4 * thread::available_parallelism().map_or(1, usize::from).min(4);
     arguments.test_threads.get_or_insert(threads);
     let trials = tables.iter().flat_map(|table| table.iter()).flat_map(|&case| trials(case)).collect();
     if arguments.list {
