@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
+use crate::cri::Cri;
 use crate::kube::PATIENCE;
 use crate::kube::cluster::{ADDRESS, ADDRESS6, Cluster};
 use crate::kube::config::{CONTAINERD, NEWEST, Shape};
@@ -173,6 +174,10 @@ impl Node for Host {
 
     fn logs(&self) -> String {
         self.servers.logs().display().to_string()
+    }
+
+    fn cri(&self) -> Result<Cri> {
+        self.space.inside(|| Cri::connect(Path::new(CONTAINERD)))
     }
 
     /// Of the machine's processes only those that are the cluster's.

@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
+use crate::cri::Cri;
+use crate::cri::api::PodSandboxState;
 use crate::kube::config::{self, NEWEST, Shape};
 use crate::kube::{eventually, private, registry};
 use crate::process::Finished;
@@ -80,14 +82,33 @@ pub trait Node: std::fmt::Debug + Send + Sync {
         Ok(lines.lines().map(str::to_owned).collect())
     }
 
-    /// Waits until it holds nothing but what its inventory had `before`. kubelet removes containers and sandboxes once a minute,
-    /// which no configuration changes.
+    /// CRI of its containerd.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    fn cri(&self) -> Result<Cri>;
+
+    /// Removes the pods that have ended, as kubelet does for those that are deleted: but it does so once a minute, which no
+    /// configuration changes.
+    ///
+    /// # Errors
+    /// What CRI answered.
+    fn remove_ended_pods(&self) -> Result<()> {
+        let cri = self.cri()?;
+        for pod in cri.pods()?.iter().filter(|pod| pod.state == i32::from(PodSandboxState::SandboxNotready)) {
+            cri.remove_pod(&pod.id)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until it holds nothing but what its inventory had `before`. All its pods are deleted by then.
     ///
     /// # Errors
     /// What is left.
     fn nothing_new(&self, before: &BTreeSet<String>) -> Result<()> {
         let mut new = Vec::new();
         let gone = eventually("nothing is left", || {
+            self.remove_ended_pods()?;
             new = self.inventory()?.difference(before).cloned().collect();
             if !new.is_empty() {
                 thread::sleep(AGAIN);

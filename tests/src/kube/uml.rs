@@ -10,9 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
+use crate::cri::Cri;
 use crate::kube::PATIENCE;
 use crate::kube::cluster::{Cluster, WIRE};
-use crate::kube::config::{NEWEST, Shape};
+use crate::kube::config::{CONTAINERD, NEWEST, Shape};
 use crate::kube::eventually;
 use crate::kube::node::{self, Node, Service};
 use crate::process::{self, Finished};
@@ -164,6 +165,18 @@ impl Node for Uml {
 
     fn logs(&self) -> String {
         "/host".to_owned()
+    }
+
+    /// By the connection of all shells, which may be another than the last time.
+    fn cri(&self) -> Result<Cri> {
+        let socket = self.folder.join("cri");
+        let forward = || {
+            let _ = fs::remove_file(&socket);
+            let ports = format!("{}:{CONTAINERD}", socket.display());
+            process::run(self.ssh()?.args(["-O", "forward", "-L", &ports, HOST]), PATIENCE)?.success()?;
+            Cri::connect(&socket)
+        };
+        Cri::connect(&socket).or_else(|_| forward())
     }
 
     /// Not by a reboot of its own: the kernel would start itself anew and find its end of the wire taken.
