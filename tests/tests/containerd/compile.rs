@@ -1,4 +1,4 @@
-//! `wisp compile`: programs of images, in the cache before the first container that runs them.
+//! Programs of images in the cache of compiled code: once, and with `wisp compile` before the first container that runs them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use wisp_tests::{Outcome, cases, site};
 pub(crate) const CASES: &[Case] = cases![Own:
     the_program_of_an_image_is_compiled_before_its_first_container,
     what_containerd_has_is_compiled_and_a_native_program_is_refused,
+    a_program_is_compiled_once_however_many_start_at_once,
 ];
 
 /// A containerd with a cache of its own that is empty, and the `wisp` that is installed beside its shim.
@@ -118,5 +119,21 @@ fn what_containerd_has_is_compiled_and_a_native_program_is_refused(version: &'st
         let refused = compile(name)?;
         ensure!(refused.code == 1 && refused.stderr.contains(words), "{refused:?}");
     }
+    Ok(())
+}
+
+fn a_program_is_compiled_once_however_many_start_at_once(version: &'static str) -> Outcome {
+    let node = Node::new("once", version)?;
+    let image = Image::new("wisp.test/once:1").file_of("/once.wasm", site::guest("go.wasm")?);
+    node.bed.import(&image, &[])?;
+    let container = || Container::of_image(&node.bed, image.name(), &["/once.wasm"]).runtime(WISP);
+    let tasks = (0..8).map(|_| container().start());
+    for task in tasks.collect::<Result<Vec<_>>>()? {
+        task.wait()?.code(0)?.stdout("hello from Go, WASI 0.1\n")?;
+    }
+    let compiled = node.code()?;
+    ensure!(compiled.len() == 1, "{compiled:?}");
+    container().run()?.code(0)?;
+    ensure!(node.code()? == compiled, "compiled a second time: {:?}", node.code()?);
     Ok(())
 }

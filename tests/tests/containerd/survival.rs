@@ -1,6 +1,5 @@
 //! What survives: tasks without their containerd, a node without its shims, guests under newer programs.
 
-use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +9,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use wisp_tests::bed::{Bed, LIMIT, Options, eventually};
 use wisp_tests::client::code;
-use wisp_tests::image::Image;
 use wisp_tests::leaks::{self, Inventory};
 use wisp_tests::model::Model;
-use wisp_tests::space::Cache;
 use wisp_tests::suite::Case;
 use wisp_tests::task::{Container, RUNC, Task, WISP};
-use wisp_tests::{Outcome, cases, process, site};
+use wisp_tests::{Outcome, cases, process};
 
 pub(crate) const CASES: &[Case] = cases![Own:
     tasks_run_on_while_containerd_is_stopped_and_started,
@@ -25,7 +22,6 @@ pub(crate) const CASES: &[Case] = cases![Own:
     a_killed_shim_of_a_pod_leaves_nothing,
     tasks_run_on_under_a_newer_wisp,
     without_runc_a_native_container_is_refused_with_a_sentence,
-    a_program_is_compiled_once_however_many_start_at_once,
     many_tasks_leave_nothing,
 ];
 
@@ -159,36 +155,6 @@ fn without_runc_a_native_container_is_refused_with_a_sentence(version: &'static 
     let ended = Container::new(&bed, &["/native", "hello"])?.runtime(WISP).run()?;
     crate::ends::refused_with(ended.refused()?, &["native", "runc"])?;
     Container::new(&bed, &["/rust-0.2.wasm"])?.runtime(WISP).run()?.code(0)?;
-    Ok(())
-}
-
-fn a_program_is_compiled_once_however_many_start_at_once(version: &'static str) -> Outcome {
-    let cache = site::run_folder()?.join(format!("compiled-once-{version}"));
-    let options = Options { cache: Some(Cache::Folder(cache.clone())), ..Options::default() };
-    let bed = Bed::start_with(version, options)?;
-    let image = Image::new("wisp.test/once:1").file_of("/once.wasm", site::guest("go.wasm")?);
-    bed.import(&image, &[])?;
-    let tasks =
-        (0..8).map(|_| Container::of_image(&bed, image.name(), &["/once.wasm"]).runtime(WISP).start());
-    for task in tasks.collect::<Result<Vec<_>>>()? {
-        task.wait()?.code(0)?.stdout("hello from Go, WASI 0.1\n")?;
-    }
-    let entries = || -> Result<Vec<_>> {
-        let entries = fs::read_dir(&cache)?
-            .flatten()
-            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
-        let entries = entries.map(|entry| Ok((entry.file_name(), entry.metadata()?.modified()?)));
-        let mut entries = entries.collect::<Result<Vec<_>>>()?;
-        entries.sort();
-        Ok(entries)
-    };
-    let compiled = entries()?;
-    ensure!(
-        compiled.iter().filter(|(name, _)| name.to_string_lossy().ends_with(".code")).count() == 1,
-        "{compiled:?}"
-    );
-    Container::of_image(&bed, image.name(), &["/once.wasm"]).runtime(WISP).run()?.code(0)?;
-    ensure!(entries()? == compiled, "compiled a second time: {:?}", entries()?);
     Ok(())
 }
 
