@@ -21,10 +21,9 @@ pub(crate) const CASES: &[&[Case]] = &[
         pods_run_on_while_wisp_is_replaced,
         a_pod_whose_shim_is_killed_comes_back,
     ],
-    kube_cases![Alone, NODES;
-        pods_run_on_while_kubelet_is_restarted,
-        a_node_is_drained,
-    ],
+    // Those that others create meanwhile wait a little for the node.
+    kube_cases![Node, NODES; a_node_is_drained],
+    kube_cases![Alone, NODES; pods_run_on_while_kubelet_is_restarted],
     kube_cases![Alone, UML;
         pods_come_back_when_their_node_is_rebooted,
         pods_end_in_good_time_when_their_node_shuts_down,
