@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = cases![Shared:
     a_service_gets_what_a_command_gets,
     a_service_listens_where_port_says,
     bodies_stream_both_ways,
+    a_client_that_still_sends_gets_its_answer,
     trailers_arrive_over_http_1_and_2,
     each_request_has_a_fresh_instance,
     an_instance_serves_as_many_requests_as_the_pod_asks_for,
@@ -130,6 +131,29 @@ fn bodies_stream_both_ways(bed: &Bed) -> Outcome {
     )?;
     ensure!(large.success()? == (64u32 << 20).to_string());
     stopped(task)
+}
+
+/// The guest does not read what is sent, which is more than the kernel keeps.
+fn a_client_that_still_sends_gets_its_answer(bed: &Bed) -> Outcome {
+    for program in ["/http-0.2.wasm", "/http-0.3.wasm"] {
+        let (task, pid) = serving(bed, program, &[])?;
+        let answer = on_thread(move || {
+            enter_network_of(pid)?;
+            let mut stream = TcpStream::connect(("127.0.0.1", 8080))?;
+            stream.set_write_timeout(Some(LIMIT))?;
+            stream.set_read_timeout(Some(LIMIT))?;
+            let body = vec![b'x'; 32 << 20];
+            write!(stream, "POST /hello HTTP/1.1\r\nhost: here\r\ncontent-length: {}\r\n\r\n", body.len())?;
+            stream.write_all(&body).context("sending the body")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).context("reading the answer")?;
+            Ok(answer)
+        })
+        .with_context(|| program.to_owned())?;
+        ensure!(answer.starts_with("HTTP/1.1 200 "), "{program}: {answer}");
+        stopped(task)?;
+    }
+    Ok(())
 }
 
 fn trailers_arrive_over_http_1_and_2(bed: &Bed) -> Outcome {

@@ -31,6 +31,8 @@ pub(super) struct State {
     heard_at: AtomicU64,
     /// When the last request began.
     began_at: AtomicU64,
+    /// Whether nobody has read the body of the last request to its end.
+    unread: AtomicBool,
 }
 
 impl State {
@@ -54,6 +56,11 @@ impl State {
     /// Whether it speaks HTTP/2, as far as its requests have shown.
     pub(super) fn is_http2(&self) -> bool {
         self.is_http2.load(Ordering::Relaxed)
+    }
+
+    /// Whether its client may still send what nobody will read (of HTTP/1; HTTP/2 says so for each stream).
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed) && !self.is_http2()
     }
 
     /// When the connection has had its time, in milliseconds as [`now`] counts.
@@ -91,10 +98,25 @@ impl Activity {
         state.served.fetch_add(1, Ordering::Relaxed);
         state.heard_at.store(0, Ordering::Relaxed);
         state.began_at.store(now(), Ordering::Relaxed);
+        state.unread.store(false, Ordering::Relaxed);
         if version == Version::HTTP_2 {
             state.is_http2.store(true, Ordering::Relaxed);
         }
         Self(Arc::clone(state))
+    }
+
+    /// A handle by which whoever reads the request's body says that it was not read to its end.
+    pub(super) fn unread(&self) -> Unread {
+        Unread(Arc::clone(&self.0))
+    }
+}
+
+/// See [`Activity::unread`].
+pub(super) struct Unread(Arc<State>);
+
+impl Unread {
+    pub(super) fn note(&self) {
+        self.0.unread.store(true, Ordering::Relaxed);
     }
 }
 

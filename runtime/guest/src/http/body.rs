@@ -11,18 +11,29 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-/// A request's body that ends with an error where it exceeds the limit.
+use super::activity::Unread;
+
+/// A request's body that ends with an error where it exceeds the limit, and that notes where it was not read to its end.
 pub(crate) struct Limited {
     body: Incoming,
     left: u64,
     limit: u64,
     exceeded: Arc<AtomicBool>,
+    unread: Option<Unread>,
 }
 
 impl Limited {
     /// Lets `limit` bytes through. `exceeded` tells whoever answers for the guest why it failed.
-    pub(crate) fn new(body: Incoming, limit: u64, exceeded: Arc<AtomicBool>) -> Self {
-        Self { body, left: limit, limit, exceeded }
+    pub(super) fn new(body: Incoming, limit: u64, exceeded: Arc<AtomicBool>, unread: Unread) -> Self {
+        Self { body, left: limit, limit, exceeded, unread: Some(unread) }
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        if let Some(unread) = self.unread.take().filter(|_| !self.body.is_end_stream()) {
+            unread.note();
+        }
     }
 }
 
@@ -34,7 +45,10 @@ impl Body for Limited {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else { return Poll::Ready(None) };
+        let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
+            self.unread = None;
+            return Poll::Ready(None);
+        };
         let frame = frame.map_err(Error::from)?;
         let size = frame.data_ref().map_or(0, Buf::remaining) as u64;
         if size > self.left {

@@ -12,9 +12,10 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use wisp_contract::plan::HttpSettings;
 
 use super::activity::{Activity, State, now};
@@ -35,6 +36,9 @@ pub(crate) enum Phase {
 const GRACE: Duration = Duration::from_secs(1);
 /// What a client is told that did not finish its request's headers in time.
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// How long what a client goes on sending is taken, once it has its answer.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(
@@ -73,7 +77,7 @@ pub(crate) async fn serve(
         tokio::select! {
             biased;
             // What the client did wrong is between it and hyper; what the guest did wrong has been said.
-            _ = async { poll_fn(|cx| connection.as_mut().poll(cx)).await } => return,
+            _ = async { poll_fn(|cx| connection.as_mut().poll(cx)).await } => break,
             () = over => {
                 if state.is_in_headers() {
                     let _ = stream.try_write(TIMED_OUT);
@@ -85,6 +89,24 @@ pub(crate) async fn serve(
                 connection.as_mut().graceful_shutdown();
             }
         }
+    }
+    if state.is_unread() {
+        let _ = timeout(LINGER, linger(&stream)).await;
+    }
+}
+
+/// Takes what a client still sends until it has heard that nothing more is wanted. To close before would reset the connection, and
+/// the client would lose the answer that it has not read.
+async fn linger(stream: &TcpStream) {
+    let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);
+    let mut ended = false;
+    while !ended && stream.readable().await.is_ok() {
+        // Within, so that no connection's future holds it.
+        let read = stream.try_io(Interest::READABLE, || Ok(rustix::io::read(stream, &mut [0; 16 << 10])?));
+        ended = match read {
+            Ok(bytes) => bytes == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        };
     }
 }
 
@@ -161,7 +183,7 @@ impl Read for Watched {
             ready!(self.stream.poll_read_ready(cx))?;
             let room = buffer.remaining();
             let mut read = None;
-            let tried = self.stream.try_io(tokio::io::Interest::READABLE, || {
+            let tried = self.stream.try_io(Interest::READABLE, || {
                 // SAFETY: the buffer may be uninitialized, so it is only lent as such, and only what was read is counted.
                 let bytes = rustix::io::read(&*self.stream, unsafe { buffer.as_mut() })?.0.len();
                 read = Some(bytes);

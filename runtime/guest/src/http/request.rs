@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::WasiBody;
 use wisp_contract::counters::Counter;
 
-use super::activity::Activity;
+use super::activity::{Activity, Unread};
 use super::body::{Held, Limited};
 use super::handler::Handler;
 use super::instances::{Ticket, Unhandled};
@@ -49,7 +49,7 @@ impl Service {
         let instances = self.handler.instances();
         instances.budget.counters().add(Counter::Requests, 1);
         let deadline = Instant::now() + instances.patience();
-        let (response, ticket) = match self.of_guest(request, deadline).await {
+        let (response, ticket) = match self.of_guest(request, activity.unread(), deadline).await {
             Ok((response, ticket)) => (response, Some(ticket)),
             Err(own) => (own.response(), None),
         };
@@ -59,13 +59,16 @@ impl Service {
     async fn of_guest(
         &self,
         request: Request<Incoming>,
+        unread: Unread,
         deadline: Instant,
     ) -> Result<(Response<WasiBody>, Arc<Ticket>), Own> {
         let instances = self.handler.instances();
+        let limit = instances.settings.max_body_bytes;
+        let exceeded = Arc::new(AtomicBool::new(false));
+        let request = request.map(|body| Limited::new(body, limit, Arc::clone(&exceeded), unread));
         if request.uri().authority().is_none() && !request.headers().contains_key(header::HOST) {
             return Err(Own::NoHost);
         }
-        let limit = instances.settings.max_body_bytes;
         if request.body().size_hint().lower() > limit {
             return Err(Own::BodyTooLarge);
         }
@@ -74,8 +77,7 @@ impl Service {
             Ok(Err(_)) | Err(_) => return Err(Own::Busy),
         };
         let ticket = Ticket::new(instances, request.uri().path(), permit);
-        let exceeded = Arc::new(AtomicBool::new(false));
-        let request = request.map(|body| Limited::new(body, limit, Arc::clone(&exceeded)).boxed_unsync());
+        let request = request.map(BodyExt::boxed_unsync);
         let handled = {
             // What is given to a time-out by value has a second place in this future, and is copied there.
             let handled = pin!(self.handle(&ticket, request, deadline));
