@@ -123,7 +123,9 @@ impl Uml {
         linux.arg(format!("vec0:transport=tap,ifname={WIRE},depth=128"));
         self.cluster.servers.start("linux", linux)?;
         self.until_reachable()?;
-        // One connection for all shells: to make one is most of what a short one costs the node's processor.
+        // One connection for all shells: to make one is most of what a short one costs the node's processor. The socket of one that was
+        // killed is in its way.
+        let _ = fs::remove_file(self.folder.join("ssh"));
         let mut connection = self.ssh()?;
         connection.args(["-M", "-N"]).arg(HOST);
         self.cluster.servers.start(CONNECTION, connection)
