@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::kube::PATIENCE;
 use crate::kube::api::{Api, collection};
+use crate::kube::server::GARBAGE;
 use crate::process::{self, Finished, dies_with_us};
 use crate::space::Space;
 
@@ -64,7 +65,7 @@ impl Kubectl {
         };
         command.arg("--kubeconfig").arg(&self.kubeconfig).args(["--namespace", &self.namespace]).args(args);
         // It is collecting garbage for a tenth of its short life, with the default.
-        command.env("HOME", &self.folder).env("GOGC", "400");
+        command.env("HOME", &self.folder).env("GOGC", GARBAGE);
         command
     }
 

@@ -175,7 +175,8 @@ impl Node for Uml {
         let forward = || {
             let _ = fs::remove_file(&socket);
             let ports = format!("{}:{CONTAINERD}", socket.display());
-            process::run(self.ssh()?.args(["-O", "forward", "-L", &ports, HOST]), PATIENCE)?.success()?;
+            let forwarded = process::run(self.ssh()?.args(["-O", "forward", "-L", &ports, HOST]), PATIENCE)?;
+            forwarded.success().with_context(|| format!("having ssh forward {ports}"))?;
             Cri::connect(&socket)
         };
         Cri::connect(&socket).or_else(|_| forward())
