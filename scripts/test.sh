@@ -97,6 +97,6 @@ done
 printf '\n'
 printf '%s\n' "${summary[@]}"
 case " $* " in *' containerd '*) echo "(many_tasks_leave_nothing ran ${WISP_TESTS_TASKS:-1000} tasks on each version; WISP_TESTS_TASKS changes that)" ;; esac
-case " $* " in *' kubernetes '*) [ -n "${KUBECONFIG:-}" ] || echo "(on ${NODES:-host,uml}; many_pods_at_once… made ${WISP_TESTS_PODS:-200}; NODES and WISP_TESTS_PODS change that)" ;; esac
+case " $* " in *' kubernetes '*) [ -n "${KUBECONFIG:-}" ] || echo "(on ${NODES:-host,uml}; many_pods_at_once… made ${WISP_TESTS_PODS:-200}; NODES and WISP_TESTS_PODS change that; what examples are built to is kept in $WISP_BED/examples while their files stay the same)" ;; esac
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -11,7 +11,7 @@
 //! - [`registry`] and [`docker`]: a registry, and a dockerd beside a containerd.
 //! - [`net`]: clients and servers inside a space.
 //! - [`leaks`]: what is left on the machine.
-//! - [`pages`]: the documentation, and what people type of it.
+//! - [`pages`]: the documentation, and what people type of it; [`kept`]: what its examples were built to.
 //! - [`memo`]: what is made once; [`process`]: children with a bound.
 //! - [`suite`]: from a table of cases to a test binary; `finish`: what all of them do around their cases.
 
@@ -25,6 +25,7 @@ mod ended;
 pub mod events;
 mod finish;
 pub mod image;
+pub mod kept;
 pub mod kube;
 pub mod leaks;
 pub mod machine;

@@ -131,6 +131,12 @@ pub fn languages() -> Result<PathBuf> {
     Ok(bin)
 }
 
+/// Where [`crate::kept`] has its files.
+#[must_use]
+pub(crate) fn examples() -> PathBuf {
+    bed().join("examples")
+}
+
 /// Where npm keeps what it has downloaded, from one run to the next.
 #[must_use]
 pub fn npm_cache() -> PathBuf {

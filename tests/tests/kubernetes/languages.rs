@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
+use wisp_tests::kept::Kept;
 use wisp_tests::kube::cluster::is_ready;
 use wisp_tests::kube::scene::Scene;
 use wisp_tests::kube::suite::{Case, HOST};
@@ -38,18 +39,31 @@ examples! {
     the_example_in_c_runs_as_its_page_says: "c", "C";
 }
 
+/// Those that take long to build, and what they are built to: they are built where their files have changed.
+const KEPT: &[(&str, &str)] = &[
+    ("python", "hello.wasm"),
+    ("typescript", "hello.wasm"),
+    ("javascript", "hello.wasm"),
+    ("assemblyscript", "hello.wasm"),
+    ("rust-http", "target/wasm32-wasip2/release/service.wasm"),
+];
+
 /// How long a program with an engine in it may take until it is compiled.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 fn runs_as_its_page_says(scene: &Scene<'_>, example: &str, language: &str) -> Outcome {
     let mut shell = Shell::new(scene, site::run_folder()?.join("examples").join(example))?;
     copy(&site::checkout().join("examples").join(example), &shell.here)?;
+    let kept = KEPT.iter().find(|(folder, _)| *folder == example);
+    let kept = kept.map(|(_, built)| Kept::of(&shell.here, example, built)).transpose()?;
+    kept.iter().try_for_each(Kept::spare_the_build)?;
     let page = pages::page(&shell.here.join("README.md"))?;
     let (_, commands) = documentation::blocks(&page).next().context("a block of commands")?;
     for line in commands.lines() {
         shell.run(line).with_context(|| line.to_owned())?;
     }
-    answers(scene, example, language)
+    answers(scene, example, language)?;
+    kept.iter().try_for_each(Kept::keep)
 }
 
 /// A folder with the tests' registry in place of the one that pages have.
