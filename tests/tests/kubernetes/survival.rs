@@ -63,7 +63,9 @@ fn while_stopped(scene: &Scene<'_>, service: Service, signal: Signal) -> Outcome
     let node = scene.node()?;
     node.stop(service, signal)?;
     node.start(service)?;
-    run_on(scene, &pods)
+    run_on(scene, &pods)?;
+    // Else the case that powers the node off may find it still there, and systemd waits 90 seconds for it.
+    scene.delete("native", PATIENCE)
 }
 
 fn pods_run_on_while_kubelet_is_restarted(scene: &Scene<'_>) -> Outcome {
