@@ -106,16 +106,19 @@ pub trait Node: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// What is left.
     fn nothing_new(&self, before: &BTreeSet<String>) -> Result<()> {
-        let mut new = Vec::new();
+        let (mut new, mut refused) = (Vec::new(), String::new());
         let gone = eventually("nothing is left", || {
-            self.remove_ended_pods()?;
+            // kubelet may be removing the same pod, and containerd refuses one of two: the next look tells what has come of it.
+            if let Err(error) = self.remove_ended_pods() {
+                refused = format!("{error:#}");
+            }
             new = self.inventory()?.difference(before).cloned().collect();
             if !new.is_empty() {
                 thread::sleep(AGAIN);
             }
             Ok(new.is_empty().then_some(()))
         });
-        gone.with_context(|| format!("left behind on {}:\n{}", self.name(), new.join("\n")))
+        gone.with_context(|| format!("left behind on {}:\n{}\n{refused}", self.name(), new.join("\n")))
     }
 
     /// Stops the whole node and boots it again.
