@@ -9,9 +9,9 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use flate2::bufread::MultiGzDecoder;
 use oci_spec::image::{Descriptor, MediaType};
 use serde::{Deserialize, Serialize};
-use tar::{EntryType, Header};
+use tar::{Entry, EntryType, Header};
 
-use crate::blobs::{Blobs, MAX_DOCUMENT, Stored};
+use crate::blobs::{Blobs, Ingest, MAX_DOCUMENT, Stored};
 use crate::contents::Contents;
 use crate::image::Image;
 use crate::name::reference;
@@ -164,13 +164,11 @@ impl Archive {
         Ok(self)
     }
 
-    fn file(&mut self, store: &Store, path: String, from: &mut impl Read) -> Result<(), Error> {
+    fn file(&mut self, store: &Store, path: String, from: &mut Entry<'_, impl Read>) -> Result<(), Error> {
         if let Some(hex) = path.strip_prefix("blobs/sha256/") {
             let digest = format!("sha256:{hex}").parse();
             let digest = digest.map_err(|error| Error::Refused(format!("the archive's {path}: {error}")))?;
-            let mut blob = store.blobs().begin().map_err(Error::at(&path))?;
-            io::copy(from, &mut blob).map_err(Error::at(&path))?;
-            let stored = blob.commit_as(&digest)?;
+            let stored = ingest(store.blobs(), &path, from)?.commit_as(&digest)?;
             self.files.insert(path, stored);
             return Ok(());
         }
@@ -179,7 +177,7 @@ impl Archive {
             DOCKER => self.docker = Some(read_document(&path, from)?),
             "oci-layout" | "repositories" => {}
             _ => {
-                let stored = store.blobs().put_all(from).map_err(Error::at(&path))?;
+                let stored = ingest(store.blobs(), &path, from)?.commit().map_err(Error::at(&path))?;
                 self.files.insert(path, stored);
             }
         }
@@ -258,13 +256,33 @@ fn no_archive(why: &str) -> Error {
     Error::Refused(format!("this is no archive of images: {why}"))
 }
 
-fn read_document(path: &str, from: &mut impl Read) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    from.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).map_err(Error::at(path))?;
-    if bytes.len() as u64 > MAX_DOCUMENT {
+/// A file of the archive as a blob that is still to be committed.
+fn ingest(blobs: &Blobs, path: &str, from: &mut Entry<'_, impl Read>) -> Result<Ingest, Error> {
+    let mut blob = blobs.begin().map_err(Error::at(path))?;
+    let copied = io::copy(from, &mut blob).map_err(Error::at(path))?;
+    is_whole(path, from, copied)?;
+    Ok(blob)
+}
+
+fn read_document(path: &str, from: &mut Entry<'_, impl Read>) -> Result<Vec<u8>, Error> {
+    if from.size() > MAX_DOCUMENT {
         return Err(no_archive(&format!("{path} is larger than {MAX_DOCUMENT} bytes")));
     }
+    let mut bytes = Vec::new();
+    let read = from.read_to_end(&mut bytes).map_err(Error::at(path))?;
+    is_whole(path, from, read as u64)?;
     Ok(bytes)
+}
+
+/// That as much came of a file as its header says: to the tar reader an archive that breaks off is one that has ended.
+fn is_whole(path: &str, file: &Entry<'_, impl Read>, came: u64) -> Result<(), Error> {
+    let size = file.size();
+    if came < size {
+        return Err(Error::Refused(format!(
+            "the archive breaks off: of {path} it has {came} bytes of {size}; write it again"
+        )));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -349,6 +367,17 @@ mod tests {
             let bed = Bed::new();
             load(&bed.store, bytes, None).unwrap_err();
             assert_eq!((bed.blobs(), bed.store.images().unwrap().len()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn an_archive_that_breaks_off_says_in_what() {
+        let bytes = Bed::new().archive();
+        for path in ["blobs/sha256/", "index.json"] {
+            let header = bytes.chunks(512).position(|block| block.starts_with(path.as_bytes())).unwrap();
+            let bed = Bed::new();
+            let error = load(&bed.store, &bytes[..(header + 1) * 512 + 4], None).unwrap_err().to_string();
+            assert!(error.contains("breaks off") && error.contains(path), "{error}");
         }
     }
 

@@ -159,16 +159,6 @@ impl Blobs {
         Ok(Ingest { place, bytes: Bytes::Hashed(Sha256::new()), size: 0, blobs: self.folder() })
     }
 
-    /// Stores what a reader gives.
-    ///
-    /// # Errors
-    /// Those of reading and writing.
-    pub fn put_all(&self, from: &mut impl Read) -> io::Result<Stored> {
-        let mut blob = self.begin()?;
-        io::copy(from, &mut blob)?;
-        blob.commit()
-    }
-
     /// Waits until these blobs are on the disk, the small ones first: each makes the file system write its journal, which waits
     /// for what is being written.
     ///

@@ -136,7 +136,9 @@ fn an_image_that_containerd_exported_is_loaded_by_wisp_and_runs(bed: &Bed) -> Ou
     let person = Person::new(bed, "loaded")?;
     let guests = bed.import_guests()?;
     let archive = person.folder.join("guests.tar").display().to_string();
-    bed.ctr(&["images", "export", &archive, guests])?.success()?;
+    // Else ctr of 2.x does not wait until it has written all that containerd sends (`MarshalAny` of its `ImageExportStream`).
+    let local: &[&str] = if bed.version.starts_with('2') { &["--local"] } else { &[] };
+    bed.ctr(&[&["images", "export"], local, &[&archive, guests]].concat())?.success()?;
     person.wisp(&["load", "-i", &archive])?;
     person.wisp(&["tag", guests, "wisp.test/loaded:1"])?;
     person.wisp(&["save", "-o", "again.tar", "wisp.test/loaded:1"])?;
