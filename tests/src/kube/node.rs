@@ -110,7 +110,7 @@ pub trait Node: std::fmt::Debug + Send + Sync {
         let gone = eventually("nothing is left", || {
             // kubelet may be removing the same pod, and containerd refuses one of two: the next look tells what has come of it.
             if let Err(error) = self.remove_ended_pods() {
-                refused = format!("{error:#}");
+                refused = format!("\nlast refused: {error:#}");
             }
             new = self.inventory()?.difference(before).cloned().collect();
             if !new.is_empty() {
@@ -118,7 +118,7 @@ pub trait Node: std::fmt::Debug + Send + Sync {
             }
             Ok(new.is_empty().then_some(()))
         });
-        gone.with_context(|| format!("left behind on {}:\n{}\n{refused}", self.name(), new.join("\n")))
+        gone.with_context(|| format!("left behind on {}:\n{}{refused}", self.name(), new.join("\n")))
     }
 
     /// Stops the whole node and boots it again.

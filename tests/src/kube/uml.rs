@@ -69,16 +69,8 @@ const BEFORE_KUBELET: &str = "#!/bin/sh -e\n\
     grep -q 'cpu MHz' /proc/cpuinfo && exit\n\
     cp /proc/cpuinfo /run/cpuinfo && echo 'cpu MHz : 1000.000' >>/run/cpuinfo && mount --bind /run/cpuinfo /proc/cpuinfo\n";
 
-/// Its one processor is what its cases wait for, and those of the other node have what it leaves of two.
+/// Its one processor is what its cases wait for; those of the other node have what it leaves.
 const PRIORITY: &str = "-10";
-
-/// The one processor that the node has. Its kernel and its programs are processes that take turns some hundred thousand times a second:
-/// on two processors each turn would wake the other one.
-fn last_processor() -> Result<String> {
-    let allowed = sched_getaffinity(Pid::this())?;
-    let last = (0..CpuSet::count()).rev().find(|&processor| allowed.is_set(processor) == Ok(true));
-    Ok(last.context("a processor that may be used")?.to_string())
-}
 
 /// How long it may take to power off: systemd gives each service that does not end 90 seconds.
 const TO_POWER_OFF: Duration = Duration::from_secs(240);
@@ -163,6 +155,14 @@ impl Uml {
             Ok((self.shell("true")?.code == 0).then_some(()))
         })
     }
+}
+
+/// The processor of this machine that is the node's. Its kernel and its programs are processes that take turns, with each system call
+/// and page fault: on two processors each turn would wake the other one.
+fn last_processor() -> Result<String> {
+    let allowed = sched_getaffinity(Pid::this())?;
+    let last = (0..CpuSet::count()).rev().find(|&processor| allowed.is_set(processor) == Ok(true));
+    Ok(last.context("a processor that may be used")?.to_string())
 }
 
 impl Node for Uml {
